@@ -1,0 +1,3 @@
+//! cluster-dns: the binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! keelson-network: the binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Every built-in kind: defaults, validation, strategies, columns. Pure.

@@ -1,0 +1,3 @@
+//! kube-apiserver: the binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Streaming and proxy subresources: exec, attach, portforward, log, proxy.

@@ -1,0 +1,1 @@
+//! kubeadm: init, join, token, certs, reset.

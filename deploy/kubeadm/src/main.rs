@@ -1,0 +1,3 @@
+//! kubeadm: the binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Runs the systemd units of a node on a host without systemd.

@@ -1,0 +1,3 @@
+//! keelson-supervisor: the binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! kube-proxy: the binary.
+
+fn main() {}

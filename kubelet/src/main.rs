@@ -1,0 +1,3 @@
+//! kubelet: the binary.
+
+fn main() {}

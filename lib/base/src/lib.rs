@@ -1,0 +1,1 @@
+//! What every binary shares: TLS, logging, metrics, health endpoints, shutdown.

@@ -1,0 +1,1 @@
+//! How components talk to the API server: connection, informers, events, leader election.

@@ -1,0 +1,1 @@
+//! The controller runtime: work queues and the executor of plans.

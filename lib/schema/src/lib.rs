@@ -1,0 +1,1 @@
+//! The schema of every built-in kind as tables, and what is computed from them.

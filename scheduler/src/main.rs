@@ -1,0 +1,3 @@
+//! kube-scheduler: the binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What is on disk: segmented log, snapshots, state engine.

@@ -1,0 +1,1 @@
+//! Deterministic multi-version state: revisions, watch, leases, compaction.

@@ -1,0 +1,1 @@
+//! Raft as a sans-I/O state machine around raft-rs' RawNode.

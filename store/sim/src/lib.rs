@@ -1,0 +1,1 @@
+//! Deterministic simulation of store members, network, disks and clock from one seed.

@@ -1,0 +1,1 @@
+//! kube-store: etcd's v3 API over Raft.

@@ -1,0 +1,3 @@
+//! kube-store: the binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Scenarios, faults, benchmarks and style checks across binaries.
