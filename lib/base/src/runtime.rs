@@ -1,0 +1,50 @@
+//! How every binary starts and ends.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use crate::Shutdown;
+
+/// Worker threads of a component that mostly waits (scheduler, controllers, node agents).
+pub const WORKERS_FEW: usize = 1;
+
+/// Runs a component until it returns: 0 after a clean end, 1 with the error's chain logged otherwise.
+///
+/// `workers` threads run tasks beside the main one; idle threads cost memory, so components that mostly wait
+/// take `WORKERS_FEW`. SIGTERM and SIGINT set the `Shutdown` given to `run`.
+pub fn main<F, Fut>(component: &'static str, workers: usize, run: F) -> ExitCode
+where
+    F: FnOnce(Shutdown) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    crate::tls::install_provider();
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(64)
+        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .thread_name(component)
+        .enable_all()
+        .build();
+    let runtime = match built {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(component, %error, "cannot start the async runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let shutdown = Shutdown::default();
+        shutdown.on_signals()?;
+        let outcome = run(shutdown).await;
+        crate::notify::stopping();
+        outcome
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(component, "{}", crate::error::chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
