@@ -175,12 +175,13 @@ impl Status {
     }
 
     pub fn internal(message: impl Into<String>) -> Self {
-        let message = format!("Internal error occurred: {}", message.into());
+        let cause = message.into();
+        let details = json!({"causes": [{"message": cause}]});
         Self::new(
             500,
             "InternalError",
-            message,
-            json!({"causes": [{"message": message}]}),
+            format!("Internal error occurred: {cause}"),
+            details,
         )
     }
 
