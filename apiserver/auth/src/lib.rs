@@ -1,1 +1,14 @@
-//! Authentication and authorization.
+//! Who asks, and whether they may: authentication and authorization of the API server.
+//!
+//! Every decision is a synchronous function over values: the credentials of a request or its [`Attributes`], the
+//! objects in the server's watch cache ([`keelson_machinery::ObjectReader`]) and the time the caller passes. Nothing
+//! here opens a socket or reads a clock. Webhook authentication and authorization are not here: they wait on the
+//! network, and take their places in the tables of [`authn::union`] and [`authz::modes`].
+
+pub mod authn;
+pub mod authz;
+pub mod user;
+
+pub use authn::{AuthError, Authenticator, Credentials};
+pub use authz::{Attributes, Authorizer, Decision};
+pub use user::UserInfo;
