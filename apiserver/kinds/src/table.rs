@@ -1,0 +1,26 @@
+//! The one table of kinds: adding a kind is a file and a row here.
+
+use crate::kind::Kind;
+use crate::{apps, core, pod};
+
+static KINDS: &[&dyn Kind] = &[
+    &core::ConfigMap,
+    &core::Namespace,
+    &core::Secret,
+    &pod::Pod,
+    &apps::Deployment,
+];
+
+/// Every built-in kind, one entry per group, version and resource.
+pub fn kinds() -> &'static [&'static dyn Kind] {
+    KINDS
+}
+
+/// The kind of a resource, whatever the version: where a group serves several versions, the first in the
+/// table, which is the preferred one.
+pub fn find(group: &str, resource: &str) -> Option<&'static dyn Kind> {
+    KINDS
+        .iter()
+        .copied()
+        .find(|kind| kind.info().group == group && kind.info().resource == resource)
+}
