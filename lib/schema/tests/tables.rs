@@ -87,6 +87,15 @@ fn stable(name: &str) -> bool {
     !name.contains("alpha") && !name.contains("beta")
 }
 
+/// The name in JSON; the specification leaves it out where it is the field's.
+fn json_name(row: &Row) -> &str {
+    if row["json"].is_empty() {
+        &row["field"]
+    } else {
+        &row["json"]
+    }
+}
+
 fn shape(field: &Row) -> String {
     let plain = |kind: &str| match kind {
         "string" => "s".to_owned(),
@@ -224,8 +233,8 @@ fn type_block(text: &mut String, name: &str, wire: &[Row], facts: &[Row]) {
             ),
             Some(facts),
         );
-        let own =
-            wire.iter().any(|row| row["json"] == *name) || (kind && (name == "kind" || name == "apiVersion"));
+        let own = wire.iter().any(|row| json_name(row) == name)
+            || (kind && (name == "kind" || name == "apiVersion"));
         if !own && line.trim_end() != format!("{name}\t-") {
             writeln!(text, "{line}").unwrap();
         }
