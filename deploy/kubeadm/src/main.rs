@@ -1,3 +1,7 @@
 //! kubeadm: the binary.
 
-fn main() {}
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    kubeadm::cli::run(kubeadm::cli::Cli::parse())
+}

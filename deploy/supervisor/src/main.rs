@@ -1,3 +1,7 @@
 //! keelson-supervisor: the binary.
 
-fn main() {}
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    keelson_supervisor::run(keelson_supervisor::Cli::parse())
+}

@@ -1,0 +1,259 @@
+//! Bootstrap tokens: their form, the Secrets that hold them, and the `token` commands.
+
+use anyhow::{Context, bail};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DeleteParams, ListParams};
+use rand::Rng;
+use serde_json::{Value, json};
+
+use crate::objects::{self, NODE_TOKEN_GROUP};
+
+const ID_LENGTH: usize = 6;
+const SECRET_LENGTH: usize = 16;
+/// The Secrets' type.
+pub const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";
+
+/// `abcdef.0123456789abcdef`: a public id and a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    pub id: String,
+    pub secret: String,
+}
+
+/// Shows the id only: the secret must not reach a log.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({}.…)", self.id)
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let well = |part: &str, length| {
+            part.len() == length
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        };
+        match text.split_once('.') {
+            Some((id, secret)) if well(id, ID_LENGTH) && well(secret, SECRET_LENGTH) => Ok(Self {
+                id: id.to_owned(),
+                secret: secret.to_owned(),
+            }),
+            _ => bail!("the bootstrap token is not of the form \"\\A([a-z0-9]{{6}})\\.([a-z0-9]{{16}})\\z\""),
+        }
+    }
+}
+
+impl Token {
+    /// A new token from the system's randomness.
+    pub fn generate() -> Self {
+        let mut random = rand::rng();
+        let mut part = |length: usize| -> String {
+            (0..length)
+                .map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[random.random_range(0..36)]))
+                .collect()
+        };
+        Self {
+            id: part(ID_LENGTH),
+            secret: part(SECRET_LENGTH),
+        }
+    }
+
+    /// The whole token. Only for the person who asked and for authentication.
+    pub fn reveal(&self) -> String {
+        format!("{}.{}", self.id, self.secret)
+    }
+
+    /// The Secret's name.
+    pub fn secret_name(&self) -> String {
+        format!("bootstrap-token-{}", self.id)
+    }
+}
+
+/// What a token may be used for, and until when.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// `None`: for ever.
+    pub ttl: Option<SignedDuration>,
+    pub usages: Vec<String>,
+    pub groups: Vec<String>,
+    pub description: String,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            ttl: Some(SignedDuration::from_hours(24)),
+            usages: vec!["signing".to_owned(), "authentication".to_owned()],
+            groups: vec![NODE_TOKEN_GROUP.to_owned()],
+            description: String::new(),
+        }
+    }
+}
+
+/// The Secret that makes the cluster accept a token.
+pub fn secret_object(token: &Token, terms: &Terms, now: Timestamp) -> Value {
+    let mut data = json!({
+        "token-id": token.id, "token-secret": token.secret, "auth-extra-groups": terms.groups.join(","),
+    });
+    for usage in &terms.usages {
+        data[format!("usage-bootstrap-{usage}")] = "true".into();
+    }
+    if !terms.description.is_empty() {
+        data["description"] = terms.description.as_str().into();
+    }
+    if let Some(ttl) = terms.ttl {
+        let expires = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
+        data["expiration"] = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+        "metadata": {"name": token.secret_name(), "namespace": "kube-system"}, "stringData": data,
+    })
+}
+
+/// Stores a token.
+pub async fn create(client: &kube::Client, token: &Token, terms: &Terms) -> anyhow::Result<()> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), "kube-system");
+    if api
+        .get_opt(&token.secret_name())
+        .await
+        .context("look for the token")?
+        .is_some()
+    {
+        bail!("a token with id {:?} already exists", token.id);
+    }
+    objects::ensure(client, &secret_object(token, terms, Timestamp::now())).await
+}
+
+/// Removes tokens named by id or whole.
+pub async fn delete(client: &kube::Client, names: &[String]) -> anyhow::Result<()> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), "kube-system");
+    for name in names {
+        let id = name.split('.').next().unwrap_or(name);
+        if id.len() != ID_LENGTH {
+            bail!(
+                "given token didn't match pattern \"\\A([a-z0-9]{{6}})\\z\" or \"\\A([a-z0-9]{{6}})\\.([a-z0-9]{{16}})\\z\""
+            );
+        }
+        let deleted = api
+            .delete(&format!("bootstrap-token-{id}"), &DeleteParams::default())
+            .await;
+        deleted.with_context(|| format!("failed to delete bootstrap token {id:?}"))?;
+        println!("bootstrap token {id:?} deleted");
+    }
+    Ok(())
+}
+
+/// The table that `token list` prints.
+pub async fn list(client: &kube::Client) -> anyhow::Result<String> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), "kube-system");
+    let secrets = api
+        .list(&ListParams::default().fields(&format!("type={SECRET_TYPE}")))
+        .await
+        .context("list tokens")?;
+    let now = Timestamp::now();
+    let mut rows =
+        vec![["TOKEN", "TTL", "EXPIRES", "USAGES", "DESCRIPTION", "EXTRA GROUPS"].map(str::to_owned)];
+    rows.extend(secrets.items.iter().map(|secret| row(secret, now)));
+    Ok(table(&rows))
+}
+
+fn row(secret: &Secret, now: Timestamp) -> [String; 6] {
+    let data = secret.data.clone().unwrap_or_default();
+    let text = |key: &str| {
+        data.get(key)
+            .map(|value| String::from_utf8_lossy(&value.0).into_owned())
+    };
+    let expires = text("expiration").and_then(|time| time.parse::<Timestamp>().ok());
+    let left = expires.map_or_else(
+        || "<forever>".to_owned(),
+        |time| remaining(time.duration_since(now)),
+    );
+    let usages: Vec<String> = ["authentication", "signing"]
+        .iter()
+        .filter(|usage| text(&format!("usage-bootstrap-{usage}")).as_deref() == Some("true"))
+        .map(|&usage| usage.to_owned())
+        .collect();
+    let or = |value: Option<String>, default: &str| {
+        value
+            .filter(|text| !text.is_empty())
+            .unwrap_or(default.to_owned())
+    };
+    [
+        format!("{}.{}", or(text("token-id"), ""), or(text("token-secret"), "")),
+        left,
+        or(text("expiration"), "<never>"),
+        usages.join(","),
+        or(text("description"), "<none>"),
+        or(text("auth-extra-groups"), "<none>"),
+    ]
+}
+
+/// `23h`, `59m`, `<invalid>` once it is over.
+fn remaining(left: SignedDuration) -> String {
+    match left.as_secs() {
+        seconds if seconds < 0 => "<invalid>".to_owned(),
+        seconds if seconds < 120 => format!("{seconds}s"),
+        seconds if seconds < 2 * 3600 => format!("{}m", seconds / 60),
+        seconds if seconds < 48 * 3600 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86400),
+    }
+}
+
+/// Columns aligned by three spaces, as kubectl does.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_parse_and_hide() {
+        let token = Token::generate();
+        assert_eq!(token.reveal().parse::<Token>().unwrap(), token);
+        assert!(!format!("{token:?}").contains(&token.secret));
+        for wrong in [
+            "abcdef",
+            "abcdef.0123",
+            "ABCDEF.0123456789abcdef",
+            "abcdef.0123456789abcdeg!",
+        ] {
+            assert!(wrong.parse::<Token>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_secret_says_when_it_ends() {
+        let token: Token = "abcdef.0123456789abcdef".parse().unwrap();
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let secret = secret_object(&token, &Terms::default(), now);
+        assert_eq!(secret["stringData"]["expiration"], "2026-01-02T00:00:00Z");
+        assert_eq!(secret["stringData"]["usage-bootstrap-signing"], "true");
+        let forever = secret_object(
+            &token,
+            &Terms {
+                ttl: None,
+                ..Terms::default()
+            },
+            now,
+        );
+        assert!(forever["stringData"]["expiration"].is_null());
+    }
+}
