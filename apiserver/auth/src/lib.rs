@@ -7,8 +7,10 @@
 
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 pub mod user;
 
 pub use authn::{AuthError, Authenticator, Credentials};
 pub use authz::{Attributes, Authorizer, Decision};
+pub use bootstrap::objects as bootstrap_objects;
 pub use user::UserInfo;

@@ -1,1 +1,5 @@
-//! What tests share: temporary clusters, waiting for conditions, transcripts.
+//! What tests of several crates share: a fixed set of objects to read from.
+
+pub mod objects;
+
+pub use objects::Objects;

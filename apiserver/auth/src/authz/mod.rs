@@ -1,6 +1,7 @@
 //! Authorization: may this user do this?
 
 pub mod attributes;
+pub mod rbac;
 
 pub use attributes::{Attributes, SelectorRequirement};
 
