@@ -87,9 +87,9 @@ fn stable(name: &str) -> bool {
     !name.contains("alpha") && !name.contains("beta")
 }
 
-/// The name in JSON; the specification leaves it out where it is the field's.
+/// The name in JSON; the specification leaves it out or does not know it where it is the field's.
 fn json_name(row: &Row) -> &str {
-    if row["json"].is_empty() {
+    if ["", "?"].contains(&row["json"].as_str()) {
         &row["field"]
     } else {
         &row["json"]
@@ -208,7 +208,7 @@ fn type_block(text: &mut String, name: &str, wire: &[Row], facts: &[Row]) {
     }
     for row in wire {
         let facts = facts.iter().find(|facts| facts["field"] == row["json"]);
-        let json = if row["json"].is_empty() {
+        let json = if ["", "?"].contains(&row["json"].as_str()) {
             &row["field"]
         } else {
             &row["json"]
