@@ -280,7 +280,7 @@ pub trait Cache: Send + Sync {
     fn progress(&self) -> Progress;
     /// Follows the cache.
     fn follow(&self) -> watch::Receiver<Progress>;
-    /// Whether the cache holds this very object.
+    /// Whether the cache holds this very object, not yet marked for deletion.
     fn holds(&self, key: &Key, uid: &str) -> bool;
 }
 
@@ -294,8 +294,10 @@ impl<K: Object> Cache for Informer<K> {
     }
 
     fn holds(&self, key: &Key, uid: &str) -> bool {
-        self.get_key(key)
-            .is_some_and(|object| object.meta().uid.as_deref() == Some(uid))
+        self.get_key(key).is_some_and(|object| {
+            let meta = object.meta();
+            meta.uid.as_deref() == Some(uid) && meta.deletion_timestamp.is_none()
+        })
     }
 }
 
