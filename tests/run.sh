@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Runs every test: style, lints, unit and simulation tests, then scenarios and faults against a cluster that
+# deploy/up.sh starts for them. Needs root; installs what is missing with apt.
+#   tests/run.sh [--no-cluster]     the second form leaves out what needs a cluster
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cluster=yes
+[ "${1:-}" != --no-cluster ] || cluster=no
+export CARGO_TERM_COLOR=never
+
+say() { printf '\n=== [%4ds] %s\n' "$SECONDS" "$*"; }
+
+missing=()
+command -v protoc > /dev/null || missing+=(protobuf-compiler)
+command -v gcc > /dev/null || missing+=(build-essential)
+command -v etcd > /dev/null || missing+=(etcd-server)
+command -v etcdctl > /dev/null || missing+=(etcd-client)
+command -v nft > /dev/null || missing+=(nftables)
+command -v conntrack > /dev/null || missing+=(conntrack)
+command -v ip > /dev/null || missing+=(iproute2)
+command -v containerd > /dev/null || missing+=(containerd runc)
+[ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+command -v busybox > /dev/null || missing+=(busybox-static)
+if [ ${#missing[@]} -gt 0 ]; then
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install -y --no-install-recommends "${missing[@]}" > /dev/null
+fi
+command -v cargo-nextest > /dev/null || { say "installing cargo-nextest"; cargo install --locked cargo-nextest; }
+
+say "formatting"
+cargo fmt --all --check
+say "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+say "unit and simulation tests"
+cargo nextest run --workspace --locked -E 'not binary(scenarios)'
+say "documentation tests"
+cargo test --workspace --doc --locked -q
+[ $cluster = yes ] || exit 0
+
+say "building the release"
+cargo build --release --locked --bins
+export KEELSON_DIR=${KEELSON_DIR:-/var/lib/keelson/tests}
+finish() {
+    code=$?
+    if [ $code -ne 0 ]; then
+        for log in "$KEELSON_DIR"/log/*.log; do printf '\n--- %s\n' "$log"; tail -n 25 "$log"; done
+    fi
+    deploy/down.sh --dir "$KEELSON_DIR" || true
+    exit $code
+}
+trap finish EXIT
+say "starting a cluster"
+deploy/up.sh --dir "$KEELSON_DIR" --no-build
+say "scenarios and faults"
+cargo nextest run --locked -p keelson-tests --test scenarios
