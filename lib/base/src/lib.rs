@@ -8,6 +8,7 @@ pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod runtime;
+pub mod self_signed;
 pub mod shutdown;
 pub mod tls;
 pub mod version;
