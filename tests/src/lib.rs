@@ -3,4 +3,5 @@
 //! A scenario is a transcript of what a person types and sees (`tests/scenarios/*.txt`, `tests/faults/*.txt`); it is
 //! run against a real cluster by the real kubectl. See `transcript` for its form.
 
+pub mod bench;
 pub mod transcript;
