@@ -20,7 +20,8 @@ pub struct Status {
 }
 
 impl Status {
-    fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Value) -> Self {
+    /// Any other refusal.
+    pub fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Value) -> Self {
         Self {
             code,
             reason,
