@@ -9,8 +9,8 @@ name=${1:?usage: fetch.sh etcd|kubectl-old|containerd}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${CARGO_TARGET_DIR:-$root/target}/reference
 case $name in
-    etcd) suite=trixie packages="etcd-server etcd-client" ;;
-    containerd) suite=trixie packages=containerd ;;
+    etcd) suite=sid packages="etcd-server etcd-client" ;;
+    containerd) suite=sid packages=containerd ;;
     kubectl-old) suite=bookworm packages=kubernetes-client ;;
     *) echo "unknown reference $name" >&2; exit 2 ;;
 esac
