@@ -8,6 +8,8 @@
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
+pub mod limits;
+pub mod token;
 pub mod user;
 
 pub use authn::{AuthError, Authenticator, Credentials};

@@ -4,6 +4,15 @@
 //! answers `Ok(None)`; one that finds some and refuses them answers an error, which the union keeps and reports only
 //! when no other authenticator knows the request.
 
+pub mod bearer;
+pub mod bootstrap_token;
+pub mod client_ca;
+pub mod request_header;
+pub mod service_account;
+pub mod token_file;
+pub mod union;
+pub mod x509;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -18,7 +27,7 @@ pub struct Credentials<'a> {
     /// authenticators check the chain against the CA they trust for their purpose.
     pub client_certificates: &'a [CertificateDer<'static>],
     /// All request headers. After authentication the server removes `Authorization` and the front proxy's headers
-    /// before it hands a request on ([`request_header::RequestHeader::strip`](crate::authn)).
+    /// before it hands a request on ([`request_header::RequestHeader::strip`]).
     pub headers: &'a HeaderMap,
 }
 
