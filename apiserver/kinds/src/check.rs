@@ -11,6 +11,9 @@ pub const IMMUTABLE: &str = "field is immutable";
 /// `apimachinery/pkg/api/validation.IsNegativeErrorMsg`.
 pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
+/// A text that should have been a CIDR.
+pub const NOT_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
 /// A name rule: every message that applies.
 pub type NameRule = fn(&str) -> Vec<String>;
 
@@ -100,6 +103,13 @@ pub fn immutable(e: &mut FieldErrors, new: &Cursor, old: &Cursor) {
 pub fn port(e: &mut FieldErrors, c: &Cursor) {
     for message in names::is_valid_port_num(c.i64().unwrap_or(0)) {
         invalid_int(e, c, message);
+    }
+}
+
+/// An IP network in CIDR form.
+pub fn cidr(e: &mut FieldErrors, c: &Cursor) {
+    if c.str().parse::<ipnet::IpNet>().is_err() {
+        invalid_str(e, c, NOT_CIDR);
     }
 }
 

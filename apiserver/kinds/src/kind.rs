@@ -63,7 +63,8 @@ pub trait Kind: Send + Sync + 'static {
     /// Versioned defaulting: on create, on update, and on reading old stored objects.
     fn set_defaults(&self, _obj: &mut Value) {}
 
-    /// Before validation of a create: drops what the client may not set, sets the generation.
+    /// Before validation of a create: drops what the client may not set, sets the generation. Name, namespace and
+    /// uid are filled in by then.
     fn prepare_create(&self, _obj: &mut Value) {}
 
     /// Before validation of an update: keeps what a plain update may not change, counts the generation up.
@@ -114,6 +115,11 @@ pub trait Kind: Send + Sync + 'static {
     /// One row: as many cells as columns.
     fn cells(&self, obj: &Value, now: Timestamp) -> Vec<Value> {
         vec![cells::name(obj), cells::age(obj, now)]
+    }
+
+    /// What every answer about this kind warns of, e.g. `v1 Endpoints is deprecated in v1.33+; ...`.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether PUT on a name that does not exist creates it.

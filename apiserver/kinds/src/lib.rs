@@ -11,6 +11,7 @@
 mod cells;
 mod check;
 mod equal;
+pub mod events;
 mod kind;
 mod rolling;
 mod set;

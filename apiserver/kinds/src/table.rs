@@ -4,11 +4,28 @@ use crate::kind::Kind;
 use crate::{apps, core, pod};
 
 static KINDS: &[&dyn Kind] = &[
+    &core::ComponentStatus,
     &core::ConfigMap,
+    &core::Endpoints,
+    &core::Event,
+    &core::LimitRange,
     &core::Namespace,
-    &core::Secret,
+    &core::Node,
+    &core::PersistentVolume,
+    &core::PersistentVolumeClaim,
     &pod::Pod,
+    &core::PodTemplate,
+    &core::ReplicationController,
+    &core::ResourceQuota,
+    &core::Secret,
+    &core::Service,
+    &core::ServiceAccount,
+    &apps::ControllerRevision,
+    &apps::DaemonSet,
     &apps::Deployment,
+    &apps::ReplicaSet,
+    &apps::StatefulSet,
+    &core::event::EventsEvent,
 ];
 
 /// Every built-in kind, one entry per group, version and resource.

@@ -29,12 +29,11 @@ pub fn template(e: &mut FieldErrors, c: &Cursor) {
 pub fn spec(e: &mut FieldErrors, c: &Cursor) {
     access_modes(e, &c.child("accessModes"), "at least 1 access mode is required");
     check::label_selector(e, &c.child("selector"));
-    let requests = c.child("resources").child("requests");
-    let storage = Cursor::at(&requests.value()["storage"], requests.path().child("storage"));
-    match check::parse_quantity(storage.value()) {
-        None => e.required(storage.path(), ""),
+    let resources = c.child("resources");
+    let at = resources.path().key("storage");
+    match check::parse_quantity(&resources.value()["requests"]["storage"]) {
+        None => e.required(&at, ""),
         Some(amount) if amount.sign() <= 0 => {
-            let at = c.path().child("resources").key("storage");
             e.invalid(&at, amount.to_string(), "must be greater than zero");
         }
         Some(_) => {}

@@ -1,7 +1,7 @@
 //! Namespace: the `kubernetes` finalizer in its spec keeps it until its contents are gone.
 
 use jiff::Timestamp;
-use keelson_machinery::{Cursor, FieldErrors, Value, names};
+use keelson_machinery::{Cursor, FieldErrors, Path, Value, names};
 use serde_json::json;
 
 use crate::kind::{Column, Kind, Name, Subresource, resource};
@@ -115,7 +115,9 @@ const STATUS: Status = Status {
     kept: &["spec"],
     kept_metadata: &[],
     validate: |new, _, e| {
-        let phase = Cursor::root(new).child("status").child("phase");
+        // Upstream's path has the Go name.
+        let value = &new["status"]["phase"];
+        let phase = Cursor::at(value, Path::new("status").child("Phase"));
         let deleting = !new["metadata"]["deletionTimestamp"].is_null();
         if deleting && phase.str() != "Terminating" {
             e.invalid(

@@ -1,7 +1,7 @@
 //! The Pod kind: strategy, subresources, selectable fields.
 
 use jiff::Timestamp;
-use keelson_machinery::{Cursor, FieldErrors, Value, names};
+use keelson_machinery::{Cursor, FieldErrors, Value};
 use serde_json::json;
 
 use super::ephemeral::EphemeralContainers;
@@ -83,7 +83,7 @@ impl Kind for Pod {
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let mut warnings = warnings::name(new, names::is_dns1123_label);
+        let mut warnings = warnings::name(new, "this is used in the Pod's hostname");
         warnings.extend(warnings::spec(
             &Cursor::root(new).child("spec"),
             Some(&new["metadata"]),

@@ -87,7 +87,7 @@ pub fn name(e: &mut FieldErrors, c: &Cursor, name: &str) -> bool {
 }
 
 /// A resource name a container may ask for.
-fn container_name(e: &mut FieldErrors, c: &Cursor, name: &str) {
+pub fn container_name(e: &mut FieldErrors, c: &Cursor, name: &str) {
     self::name(e, c, name);
     if !name.contains('/') {
         if !["cpu", "memory", "ephemeral-storage"].contains(&name) && !is_huge_page(name) {
@@ -193,8 +193,11 @@ fn claim_names(e: &mut FieldErrors, claims: &Cursor, known: &[&str]) {
         }
         if !name.is_empty() && !known.contains(&name) {
             let detail = match known {
-                [] => "".to_owned(),
-                known => format!("pod claims: {}", known.join(", ")),
+                [] => "must be one of the names in pod.spec.resourceClaims which is empty".to_owned(),
+                known => format!(
+                    "must be one of the names in pod.spec.resourceClaims: {}",
+                    known.join(", ")
+                ),
             };
             e.push(
                 keelson_machinery::field::ErrorType::NotFound,

@@ -1,8 +1,8 @@
 //! Warnings about pods and templates that are valid but not what their author means.
 
-use keelson_machinery::{Cursor, Path, Value};
+use keelson_machinery::{Cursor, Path, Value, names};
 
-use crate::check::{self, NameRule};
+use crate::check;
 
 const VOLUMES: &[(&str, &str)] = &[
     (
@@ -57,18 +57,16 @@ const NODE_LABELS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Names that end up in host names and should be DNS labels.
-pub fn name(obj: &Value, rule: NameRule) -> Vec<String> {
+/// Names that end up in host names and should be DNS labels; `used` says where.
+pub fn name(obj: &Value, used: &str) -> Vec<String> {
     let name = obj["metadata"]["name"].as_str().unwrap_or("");
-    let messages = rule(name);
+    let messages = names::is_dns1123_label(name);
     if messages.is_empty() || name.is_empty() {
         return Vec::new();
     }
-    let listed: Vec<String> = messages.iter().map(|message| format!("{message:?}")).collect();
     vec![format!(
-        "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; \
-         a DNS label is recommended: [{}]",
-        listed.join(" ")
+        "metadata.name: {used}, which can result in surprising behavior; a DNS label is recommended: [{}]",
+        messages.join(" ")
     )]
 }
 
