@@ -8,11 +8,17 @@
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
+pub mod build;
+pub mod impersonation;
 pub mod limits;
+pub mod pod_references;
+pub mod review;
 pub mod token;
+pub mod token_request;
 pub mod user;
 
 pub use authn::{AuthError, Authenticator, Credentials};
 pub use authz::{Attributes, Authorizer, Decision};
 pub use bootstrap::objects as bootstrap_objects;
+pub use build::{Auth, BuildError, Config, build};
 pub use user::UserInfo;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keelson_machinery::gvk::Name;
-use keelson_machinery::{GroupResource, Status};
+use keelson_machinery::{GroupResource, Status, fields};
 use serde_json::json;
 
 use crate::user::UserInfo;
@@ -44,6 +44,18 @@ pub struct Attributes {
 impl Attributes {
     pub fn is_read_only(&self) -> bool {
         matches!(self.verb.as_ref(), "get" | "list" | "watch")
+    }
+
+    /// A parsed field selector as requirements.
+    pub fn field_requirements(selector: &fields::Selector) -> Vec<SelectorRequirement> {
+        let requirements = selector.requirements().iter();
+        requirements
+            .map(|requirement| SelectorRequirement {
+                key: requirement.field.clone(),
+                operator: if requirement.negated { "NotIn" } else { "In" },
+                values: vec![requirement.value.clone()],
+            })
+            .collect()
     }
 
     /// `pods/status`, or `pods`.

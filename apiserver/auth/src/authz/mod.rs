@@ -1,6 +1,8 @@
 //! Authorization: may this user do this?
 
 pub mod attributes;
+pub mod modes;
+pub mod node;
 pub mod rbac;
 
 pub use attributes::{Attributes, SelectorRequirement};
