@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod json;
+pub mod managed;
 pub mod patch;
 pub mod protobuf;
 pub mod resources;

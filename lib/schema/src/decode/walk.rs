@@ -136,7 +136,9 @@ impl Walk<'_> {
                 wrong = Some(why.within(def, name));
                 return true;
             }
-            field.pointer || !field.omitempty || !is_empty(value, &field.shape)
+            // An empty `managedFields` asks to forget all owners: no other list tells empty from absent.
+            let asked = field.name == "managedFields";
+            field.pointer || !field.omitempty || asked || !is_empty(value, &field.shape)
         });
         self.depth -= 1;
         wrong.map_or(Ok(()), Err)?;
