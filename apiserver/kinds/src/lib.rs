@@ -20,11 +20,23 @@ mod table;
 #[cfg(test)]
 mod testing;
 
+pub mod binding;
+pub mod eviction;
 pub mod metadata;
+pub mod scale;
 
 mod apps;
+mod batch;
+mod certificates;
+mod coordination;
 mod core;
+mod discovery;
+mod networking;
 mod pod;
+mod policy;
+mod rbac;
+mod scheduling;
+mod storage;
 
 pub use kind::{Column, Kind, Subresource};
 pub use table::{find, kinds};

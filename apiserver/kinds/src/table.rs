@@ -1,7 +1,10 @@
 //! The one table of kinds: adding a kind is a file and a row here.
 
 use crate::kind::Kind;
-use crate::{apps, core, pod};
+use crate::{
+    apps, batch, certificates, coordination, core, discovery, networking, pod, policy, rbac, scheduling,
+    storage,
+};
 
 static KINDS: &[&dyn Kind] = &[
     &core::ComponentStatus,
@@ -25,7 +28,29 @@ static KINDS: &[&dyn Kind] = &[
     &apps::Deployment,
     &apps::ReplicaSet,
     &apps::StatefulSet,
+    &batch::CronJob,
+    &batch::Job,
+    &certificates::CertificateSigningRequest,
+    &coordination::Lease,
+    &discovery::EndpointSlice,
     &core::event::EventsEvent,
+    &networking::IPAddress,
+    &networking::Ingress,
+    &networking::IngressClass,
+    &networking::NetworkPolicy,
+    &networking::ServiceCIDR,
+    &policy::PodDisruptionBudget,
+    &rbac::ClusterRole,
+    &rbac::ClusterRoleBinding,
+    &rbac::Role,
+    &rbac::RoleBinding,
+    &scheduling::PriorityClass,
+    &storage::CSIDriver,
+    &storage::CSINode,
+    &storage::CSIStorageCapacity,
+    &storage::StorageClass,
+    &storage::VolumeAttachment,
+    &storage::VolumeAttributesClass,
 ];
 
 /// Every built-in kind, one entry per group, version and resource.

@@ -20,7 +20,7 @@ mod service_ips;
 
 pub use component_status::ComponentStatus;
 pub use config_map::ConfigMap;
-pub use endpoints::Endpoints;
+pub use endpoints::{Endpoints, non_special_ip};
 pub use event::Event;
 pub use limit_range::LimitRange;
 pub use namespace::Namespace;
