@@ -8,6 +8,7 @@
 //! Deliberately absent: work queues and plans (`lib/controller`), and any knowledge of a particular kind.
 #![warn(missing_docs)]
 
+pub mod changes;
 pub mod connection;
 pub mod correlator;
 pub mod election;
