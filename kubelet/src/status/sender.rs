@@ -1,0 +1,160 @@
+//! Sends pod statuses: one task per pod while there is something to send, always the latest, never two at once.
+//!
+//! Holds what the API server last acknowledged, so that a patch carries only differences. After the last status of a
+//! deleted pod it removes the object itself, with the uid as precondition.
+
+use super::patch;
+use crate::{limits, pod};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+const FIELD_MANAGER: &str = "kubelet";
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// One pod's mail to the API server.
+struct Slot {
+    namespace: String,
+    name: String,
+    acknowledged: PodStatus,
+    wanted: Option<PodStatus>,
+    delete: bool,
+    busy: bool,
+}
+
+/// Clones share the slots.
+#[derive(Clone)]
+pub struct StatusSender {
+    client: kube::Client,
+    /// By pod uid. Guards bookkeeping only; never held across an await.
+    slots: Arc<Mutex<HashMap<String, Slot>>>,
+    permits: Arc<Semaphore>,
+}
+
+enum Step {
+    Patch(String, String, serde_json::Value, PodStatus),
+    Delete(String, String),
+    Idle,
+}
+
+impl StatusSender {
+    pub fn new(client: kube::Client) -> Self {
+        StatusSender {
+            client,
+            slots: Arc::default(),
+            permits: Arc::new(Semaphore::new(limits::STATUS_PATCHES_MAX)),
+        }
+    }
+
+    /// Makes `status` the one the API server is to have.
+    pub fn set(&self, pod: &Pod, status: PodStatus) {
+        self.update(pod, |slot| slot.wanted = Some(status));
+    }
+
+    /// Removes the object once the last status is sent.
+    pub fn delete(&self, pod: &Pod) {
+        self.update(pod, |slot| slot.delete = true);
+    }
+
+    /// Forgets a pod whose object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.slots.lock().remove(uid);
+    }
+
+    fn update(&self, pod: &Pod, change: impl FnOnce(&mut Slot)) {
+        let uid = pod::uid(pod).to_owned();
+        let mut slots = self.slots.lock();
+        let slot = slots.entry(uid.clone()).or_insert_with(|| Slot {
+            namespace: pod::namespace(pod).into(),
+            name: pod::name(pod).into(),
+            acknowledged: pod.status.clone().unwrap_or_default(),
+            wanted: None,
+            delete: false,
+            busy: false,
+        });
+        change(slot);
+        if !slot.busy {
+            slot.busy = true;
+            tokio::spawn(self.clone().drain(uid));
+        }
+    }
+
+    /// Sends until nothing is wanted.
+    async fn drain(self, uid: String) {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let result = match self.next(&uid) {
+                Step::Idle => return,
+                Step::Patch(namespace, name, body, status) => {
+                    let _permit = self.permits.acquire().await;
+                    let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+                    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+                    let sent = api.patch_status(&name, &params, &Patch::Strategic(body)).await;
+                    sent.map(|answer| self.acknowledge(&uid, answer.status.unwrap_or(status)))
+                }
+                Step::Delete(namespace, name) => {
+                    let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+                    let params = DeleteParams {
+                        grace_period_seconds: Some(0),
+                        preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+                        ..DeleteParams::default()
+                    };
+                    api.delete(&name, &params).await.map(|_| self.forget(&uid))
+                }
+            };
+            match result {
+                Ok(()) => retry = RETRY_FIRST,
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    // The object is gone, or another pod has its name.
+                    tracing::debug!(%uid, reason = %status.reason, "pod is no longer the API server's");
+                    self.forget(&uid);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%uid, error = %keelson_base::error::chain(&error), "pod status not sent; retrying");
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    fn next(&self, uid: &str) -> Step {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(uid) else { return Step::Idle };
+        if let Some(wanted) = &slot.wanted {
+            if let Some(body) = patch::render(uid, &slot.acknowledged, wanted) {
+                return Step::Patch(slot.namespace.clone(), slot.name.clone(), body, wanted.clone());
+            }
+            slot.wanted = None;
+        }
+        if slot.delete {
+            return Step::Delete(slot.namespace.clone(), slot.name.clone());
+        }
+        slot.busy = false;
+        Step::Idle
+    }
+
+    fn acknowledge(&self, uid: &str, status: PodStatus) {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(uid) else { return };
+        // Only what is wanted now counts: a server that stores something else is not asked twice for the same.
+        let settled = slot.wanted.as_ref().is_some_and(|wanted| patch::render(uid, &status, wanted).is_none());
+        match (&slot.wanted, settled) {
+            (Some(wanted), false) => {
+                slot.acknowledged = wanted.clone();
+                let newer = patch::render(uid, &status, wanted).is_some();
+                tracing::trace!(%uid, newer, "status stored in another form");
+            }
+            _ => slot.acknowledged = status,
+        }
+        if settled {
+            slot.wanted = None;
+        }
+    }
+}
