@@ -10,7 +10,7 @@ use crate::runtime::container_hash;
 use crate::runtime::state::{ContainerSeen, ContainerState, PodSeen};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 /// Latest probe verdicts of one container instance; `None` until a probe has said something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,6 @@ pub struct Seen {
     pub probes: BTreeMap<String, Verdicts>,
     /// By container name.
     pub restarts: BTreeMap<String, Backoff>,
-    /// Containers whose postStart hook has not ended yet, by id.
-    pub post_start_pending: HashSet<String>,
     /// Containers that failed to be created or started and the earliest time to try again, by name.
     pub retry_at: BTreeMap<String, Timestamp>,
     /// When a sandbox may be tried again after a failure.

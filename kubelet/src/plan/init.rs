@@ -62,8 +62,7 @@ fn sidecar(pod: &Pod, c: &Container, status: Option<&ContainerSeen>, seen: &Seen
             if out.kill_if_unhealthy(c, s) {
                 return false;
             }
-            c.startup_probe.is_none() && !seen.post_start_pending.contains(&s.id)
-                || seen.probes.get(&s.id).is_some_and(|p| p.started == Some(true))
+            c.startup_probe.is_none() || seen.probes.get(&s.id).is_some_and(|p| p.started == Some(true))
         }
         Some(s) if s.state == ContainerState::Unknown => {
             out.kill_unknown(c, s);

@@ -1,7 +1,7 @@
 //! The CRI description of a container.
 
 use super::{expansion::expand, labels, resources, security};
-use crate::pod::{self, Kind};
+use crate::pod::Kind;
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use keelson_proto::cri::v1::{

@@ -43,8 +43,7 @@ fn of_container(pod: &Pod, c: &Container, kind: Kind, seen: &Seen, known: &Known
     }
     let verdicts = latest.and_then(|l| seen.probes.get(&l.id)).copied().unwrap_or_default();
     let running = latest.is_some_and(|l| l.state == State::Running);
-    let pending_hook = latest.is_some_and(|l| seen.post_start_pending.contains(&l.id));
-    let started = running && !pending_hook && (c.startup_probe.is_none() || verdicts.started == Some(true));
+    let started = running && (c.startup_probe.is_none() || verdicts.started == Some(true));
     status.started = (kind != Kind::Ephemeral).then_some(started);
     status.ready = match kind {
         Kind::Ephemeral => false,

@@ -9,6 +9,11 @@ use serde_json::{Map, Value, json};
 /// Condition types the kubelet owns.
 const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// Whether the kubelet is the one who writes a condition.
+pub fn is_owned(condition: &str) -> bool {
+    OWNED.contains(&condition)
+}
+
 /// The patch, or nothing when there is no difference.
 pub fn render(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
     let (old, new) = (object(old), object(new));

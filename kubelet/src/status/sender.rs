@@ -95,7 +95,7 @@ impl StatusSender {
                     let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
                     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
                     let sent = api.patch_status(&name, &params, &Patch::Strategic(body)).await;
-                    sent.map(|answer| self.acknowledge(&uid, answer.status.unwrap_or(status)))
+                    sent.map(|answer| self.acknowledge(&uid, status, answer.status))
                 }
                 Step::Delete(namespace, name) => {
                     let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
@@ -140,21 +140,12 @@ impl StatusSender {
         Step::Idle
     }
 
-    fn acknowledge(&self, uid: &str, status: PodStatus) {
-        let mut slots = self.slots.lock();
-        let Some(slot) = slots.get_mut(uid) else { return };
-        // Only what is wanted now counts: a server that stores something else is not asked twice for the same.
-        let settled = slot.wanted.as_ref().is_some_and(|wanted| patch::render(uid, &status, wanted).is_none());
-        match (&slot.wanted, settled) {
-            (Some(wanted), false) => {
-                slot.acknowledged = wanted.clone();
-                let newer = patch::render(uid, &status, wanted).is_some();
-                tracing::trace!(%uid, newer, "status stored in another form");
-            }
-            _ => slot.acknowledged = status,
-        }
-        if settled {
-            slot.wanted = None;
+    /// Notes what the server stored. Where it stores another form of a field than was sent, the sent form counts, so
+    /// that the same difference is not sent again and again.
+    fn acknowledge(&self, uid: &str, sent: PodStatus, stored: Option<PodStatus>) {
+        if let Some(slot) = self.slots.lock().get_mut(uid) {
+            let same = stored.filter(|stored| patch::render(uid, stored, &sent).is_none());
+            slot.acknowledged = same.unwrap_or(sent);
         }
     }
 }

@@ -1,0 +1,7 @@
+//! Images: names, pull policy, back-off, pulls.
+
+pub mod credentials;
+pub mod name;
+pub mod puller;
+
+pub use puller::{Ensured, ImageError, Images};
