@@ -30,10 +30,18 @@ pub fn check(pod: &Pod, others: &[&Pod], node: &NodeView<'_>) -> Result<(), Refu
     for resource in ["cpu", "memory", "ephemeral-storage"] {
         // In thousandths.
         let wanted = resources::pod_request_milli(pod, resource);
-        let Some(capacity) = node.allocatable.get(resource).map(crate::quantity::milli).filter(|_| wanted > 0) else {
+        let Some(capacity) = node
+            .allocatable
+            .get(resource)
+            .map(crate::quantity::milli)
+            .filter(|_| wanted > 0)
+        else {
             continue;
         };
-        let used: i64 = others.iter().map(|p| resources::pod_request_milli(p, resource)).sum();
+        let used: i64 = others
+            .iter()
+            .map(|p| resources::pod_request_milli(p, resource))
+            .sum();
         if wanted > capacity - used {
             let unit = if resource == "cpu" { 1 } else { 1000 };
             return Err(out_of(resource, wanted / unit, used / unit, capacity / unit));
@@ -41,11 +49,20 @@ pub fn check(pod: &Pod, others: &[&Pod], node: &NodeView<'_>) -> Result<(), Refu
     }
     let selector = pod::spec(pod).node_selector.iter().flatten();
     if selector.into_iter().any(|(k, v)| node.labels.get(k) != Some(v)) {
-        return Err(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
+        return Err(predicate(
+            "NodeAffinity",
+            "node(s) didn't match Pod's node affinity/selector",
+        ));
     }
     let taken: Vec<_> = others.iter().flat_map(|p| host_ports(p)).collect();
-    if host_ports(pod).iter().any(|p| taken.iter().any(|t| conflict(p, t))) {
-        return Err(predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
+    if host_ports(pod)
+        .iter()
+        .any(|p| taken.iter().any(|t| conflict(p, t)))
+    {
+        return Err(predicate(
+            "NodePorts",
+            "node(s) didn't have free ports for the requested pod ports",
+        ));
     }
     Ok(())
 }
@@ -60,7 +77,10 @@ fn out_of(resource: &str, requested: i64, used: i64, capacity: i64) -> Refusal {
 }
 
 fn predicate(name: &str, why: &str) -> Refusal {
-    Refusal { reason: name.into(), message: format!("Predicate {name} failed: {why}") }
+    Refusal {
+        reason: name.into(),
+        message: format!("Predicate {name} failed: {why}"),
+    }
 }
 
 /// Address, protocol, port.
@@ -68,11 +88,18 @@ type HostPort = (String, String, i32);
 
 fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let sidecars = pod::init_containers(pod).iter().filter(|c| pod::is_sidecar(c));
-    let ports = pod::containers(pod).iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    let ports = pod::containers(pod)
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| c.ports.iter().flatten());
     ports
         .filter_map(|p| {
             let port = p.host_port.filter(|port| *port > 0)?;
-            let ip = p.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
+            let ip = p
+                .host_ip
+                .clone()
+                .filter(|ip| !ip.is_empty())
+                .unwrap_or_else(|| "0.0.0.0".into());
             Some((ip, p.protocol.clone().unwrap_or_else(|| "TCP".into()), port))
         })
         .collect()
@@ -89,24 +116,38 @@ mod tests {
     use serde_json::json;
 
     fn pod(port: i32, ip: &str, cpu: &str) -> Pod {
-        serde_json::from_value(json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}},
-            "ports": [{"containerPort": 80, "hostPort": port, "hostIP": ip}]}]}})).unwrap()
+        serde_json::from_value(
+            json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}},
+            "ports": [{"containerPort": 80, "hostPort": port, "hostIP": ip}]}]}}),
+        )
+        .unwrap()
     }
 
     #[test]
     fn refusals() {
         let allocatable = BTreeMap::from([("cpu".to_owned(), Quantity("2".into()))]);
         let labels = BTreeMap::new();
-        let node = NodeView { labels: &labels, allocatable: &allocatable, max_pods: 2 };
+        let node = NodeView {
+            labels: &labels,
+            allocatable: &allocatable,
+            max_pods: 2,
+        };
         let first = pod(80, "", "1");
         assert_eq!(check(&first, &[], &node), Ok(()));
         assert_eq!(check(&pod(81, "", "1"), &[&first], &node), Ok(()));
         let clash = check(&pod(80, "10.0.0.1", "1"), &[&first], &node).unwrap_err();
         assert_eq!(clash.reason, "NodePorts");
-        assert_eq!(check(&pod(81, "", "1500m"), &[&first], &node).unwrap_err(), Refusal {
-            reason: "OutOfcpu".into(),
-            message: "Node didn't have enough resource: cpu, requested: 1500, used: 1000, capacity: 2000".into(),
-        });
-        assert_eq!(check(&first, &[&first, &first], &node).unwrap_err().reason, "OutOfpods");
+        assert_eq!(
+            check(&pod(81, "", "1500m"), &[&first], &node).unwrap_err(),
+            Refusal {
+                reason: "OutOfcpu".into(),
+                message: "Node didn't have enough resource: cpu, requested: 1500, used: 1000, capacity: 2000"
+                    .into(),
+            }
+        );
+        assert_eq!(
+            check(&first, &[&first, &first], &node).unwrap_err().reason,
+            "OutOfpods"
+        );
     }
 }

@@ -10,8 +10,18 @@ use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// v1 controllers the kubelet makes pod cgroups in, where they are mounted.
-const V1: [&str; 10] =
-    ["cpu", "cpuacct", "cpu,cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "hugetlb"];
+const V1: [&str; 10] = [
+    "cpu",
+    "cpuacct",
+    "cpu,cpuacct",
+    "memory",
+    "pids",
+    "cpuset",
+    "devices",
+    "freezer",
+    "blkio",
+    "hugetlb",
+];
 
 /// The node's cgroup layout.
 #[derive(Clone, Debug)]
@@ -31,9 +41,17 @@ impl Cgroups {
         let trees = if v2 {
             vec![PathBuf::from(ROOT)]
         } else {
-            V1.iter().map(|c| Path::new(ROOT).join(c)).filter(|p| p.join("cgroup.procs").exists() || p.join("tasks").exists()).collect()
+            V1.iter()
+                .map(|c| Path::new(ROOT).join(c))
+                .filter(|p| p.join("cgroup.procs").exists() || p.join("tasks").exists())
+                .collect()
         };
-        Cgroups { v2, trees, root: root.trim_end_matches('/').to_owned(), enabled: per_qos }
+        Cgroups {
+            v2,
+            trees,
+            root: root.trim_end_matches('/').to_owned(),
+            enabled: per_qos,
+        }
     }
 
     pub fn is_v2(&self) -> bool {
@@ -84,7 +102,11 @@ impl Cgroups {
             }
         }
         if let Some(bytes) = limits.memory_bytes {
-            let file = if self.v2 { "memory.max" } else { "memory.limit_in_bytes" };
+            let file = if self.v2 {
+                "memory.max"
+            } else {
+                "memory.limit_in_bytes"
+            };
             self.write("memory", &parent, file, &bytes.to_string());
         }
         Ok(())
@@ -92,16 +114,24 @@ impl Cgroups {
 
     /// Removes a pod's cgroup and what is left below it; true when nothing is left.
     pub fn remove_pod(&self, parent: &str) -> bool {
-        parent.is_empty() || self.trees.iter().all(|tree| remove_tree(&tree.join(parent.trim_start_matches('/'))))
+        parent.is_empty()
+            || self
+                .trees
+                .iter()
+                .all(|tree| remove_tree(&tree.join(parent.trim_start_matches('/'))))
     }
 
     /// Uids of all pods that have a cgroup, with its path.
     pub fn pods(&self) -> Vec<(String, String)> {
-        let Some(tree) = self.trees.first() else { return vec![] };
+        let Some(tree) = self.trees.first() else {
+            return vec![];
+        };
         let mut found = Vec::new();
         for class in ["kubepods", "kubepods/burstable", "kubepods/besteffort"] {
             let path = format!("{}/{class}", self.root);
-            let Ok(entries) = std::fs::read_dir(tree.join(path.trim_start_matches('/'))) else { continue };
+            let Ok(entries) = std::fs::read_dir(tree.join(path.trim_start_matches('/'))) else {
+                continue;
+            };
             for entry in entries.flatten() {
                 if let Some(uid) = entry.file_name().to_str().and_then(|n| n.strip_prefix("pod")) {
                     found.push((uid.to_owned(), format!("{path}/pod{uid}")));
@@ -146,7 +176,10 @@ impl Cgroups {
         let tree = if self.v2 {
             Some(&self.trees[0])
         } else {
-            self.trees.iter().find(|t| t.file_name().is_some_and(|n| n.to_string_lossy().split(',').any(|c| c == controller)))
+            self.trees.iter().find(|t| {
+                t.file_name()
+                    .is_some_and(|n| n.to_string_lossy().split(',').any(|c| c == controller))
+            })
         };
         let Some(tree) = tree else { return };
         let target = tree.join(path.trim_start_matches('/')).join(file);
@@ -160,7 +193,9 @@ impl Cgroups {
 fn inherit_cpuset(dir: &Path) {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = dir.join(file);
-        let Ok(value) = std::fs::read_to_string(&own) else { continue };
+        let Ok(value) = std::fs::read_to_string(&own) else {
+            continue;
+        };
         if value.trim().is_empty()
             && let Some(parent) = dir.parent()
             && let Ok(value) = std::fs::read_to_string(parent.join(file))
@@ -174,7 +209,9 @@ fn inherit_cpuset(dir: &Path) {
 /// On v2 a child has only the controllers its parent passes on.
 fn enable_controllers(dir: &Path) {
     let Some(parent) = dir.parent() else { return };
-    let Ok(controllers) = std::fs::read_to_string(parent.join("cgroup.controllers")) else { return };
+    let Ok(controllers) = std::fs::read_to_string(parent.join("cgroup.controllers")) else {
+        return;
+    };
     for controller in controllers.split_whitespace() {
         let _ = std::fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
     }
@@ -182,7 +219,10 @@ fn enable_controllers(dir: &Path) {
 
 fn remove_tree(dir: &Path) -> bool {
     if let Ok(entries) = std::fs::read_dir(dir) {
-        for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        for entry in entries
+            .flatten()
+            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        {
             remove_tree(&entry.path());
         }
     }

@@ -35,7 +35,8 @@ macro_rules! call {
         request.set_timeout($timeout);
         let started = Instant::now();
         let result = tokio::time::timeout($timeout + GRACE, client.$method(request)).await;
-        let result = result.unwrap_or_else(|_| Err(Status::deadline_exceeded("the container runtime does not answer")));
+        let result = result
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("the container runtime does not answer")));
         let failed = result.as_ref().is_err_and(|e| e.code() != Code::NotFound);
         $self.metrics.cri(stringify!($method), started.elapsed(), failed);
         result.map(|r| r.into_inner())
@@ -51,12 +52,12 @@ impl Cri {
             .ok_or_else(|| format!("container runtime endpoint {endpoint:?} is not unix:///PATH"))?;
         let path = PathBuf::from(path);
         // The URI is never resolved: the connector goes to the socket.
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(
-            move |_| {
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(
+            tower::service_fn(move |_| {
                 let path = path.clone();
                 async move { UnixStream::connect(path).await.map(TokioIo::new) }
-            },
-        ));
+            }),
+        );
         let bound = limits::CRI_MESSAGE_BYTES_MAX;
         Ok(Cri {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(bound),
@@ -72,50 +73,86 @@ impl Cri {
     }
 
     pub async fn version(&self) -> Result<pb::VersionResponse, Status> {
-        call!(self, runtime.version, pb::VersionRequest { version: "0.1.0".into() }, limits::CRI_TIMEOUT)
+        call!(
+            self,
+            runtime.version,
+            pb::VersionRequest {
+                version: "0.1.0".into()
+            },
+            limits::CRI_TIMEOUT
+        )
     }
 
     pub async fn status(&self) -> Result<pb::StatusResponse, Status> {
-        call!(self, runtime.status, pb::StatusRequest { verbose: false }, limits::CRI_TIMEOUT)
+        call!(
+            self,
+            runtime.status,
+            pb::StatusRequest { verbose: false },
+            limits::CRI_TIMEOUT
+        )
     }
 
     /// Tells the runtime the node's pod CIDR.
     pub async fn update_runtime_config(&self, pod_cidr: &str) -> Result<(), Status> {
-        let network_config = Some(pb::NetworkConfig { pod_cidr: pod_cidr.into() });
-        let request = pb::UpdateRuntimeConfigRequest { runtime_config: Some(pb::RuntimeConfig { network_config }) };
+        let network_config = Some(pb::NetworkConfig {
+            pod_cidr: pod_cidr.into(),
+        });
+        let request = pb::UpdateRuntimeConfigRequest {
+            runtime_config: Some(pb::RuntimeConfig { network_config }),
+        };
         call!(self, runtime.update_runtime_config, request, limits::CRI_TIMEOUT).map(drop)
     }
 
     /// The runtime's event stream; `Unimplemented` before containerd 1.7.
     pub async fn events(&self) -> Result<tonic::Streaming<pb::ContainerEventResponse>, Status> {
         let mut client = self.runtime.clone();
-        Ok(client.get_container_events(pb::GetEventsRequest {}).await?.into_inner())
+        Ok(client
+            .get_container_events(pb::GetEventsRequest {})
+            .await?
+            .into_inner())
     }
 
-    pub async fn run_pod_sandbox(&self, config: pb::PodSandboxConfig, handler: &str) -> Result<String, Status> {
-        let request = pb::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.into() };
+    pub async fn run_pod_sandbox(
+        &self,
+        config: pb::PodSandboxConfig,
+        handler: &str,
+    ) -> Result<String, Status> {
+        let request = pb::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: handler.into(),
+        };
         // Upstream gives sandboxes twice the time: network plugins are slow.
         call!(self, runtime.run_pod_sandbox, request, limits::CRI_TIMEOUT * 2).map(|r| r.pod_sandbox_id)
     }
 
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<(), Status> {
-        let request = pb::StopPodSandboxRequest { pod_sandbox_id: id.into() };
+        let request = pb::StopPodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
         gone_is_fine(call!(self, runtime.stop_pod_sandbox, request, limits::CRI_TIMEOUT).map(drop))
     }
 
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<(), Status> {
-        let request = pb::RemovePodSandboxRequest { pod_sandbox_id: id.into() };
+        let request = pb::RemovePodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
         gone_is_fine(call!(self, runtime.remove_pod_sandbox, request, limits::CRI_TIMEOUT).map(drop))
     }
 
     pub async fn pod_sandbox_status(&self, id: &str) -> Result<pb::PodSandboxStatus, Status> {
-        let request = pb::PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: false };
+        let request = pb::PodSandboxStatusRequest {
+            pod_sandbox_id: id.into(),
+            verbose: false,
+        };
         call!(self, runtime.pod_sandbox_status, request, limits::CRI_TIMEOUT)?
             .status
             .ok_or_else(|| Status::internal("the container runtime answered without a sandbox status"))
     }
 
-    pub async fn list_pod_sandbox(&self, filter: pb::PodSandboxFilter) -> Result<Vec<pb::PodSandbox>, Status> {
+    pub async fn list_pod_sandbox(
+        &self,
+        filter: pb::PodSandboxFilter,
+    ) -> Result<Vec<pb::PodSandbox>, Status> {
         let request = pb::ListPodSandboxRequest { filter: Some(filter) };
         call!(self, runtime.list_pod_sandbox, request, limits::CRI_TIMEOUT).map(|r| r.items)
     }
@@ -135,19 +172,26 @@ impl Cri {
     }
 
     pub async fn start_container(&self, id: &str) -> Result<(), Status> {
-        let request = pb::StartContainerRequest { container_id: id.into() };
+        let request = pb::StartContainerRequest {
+            container_id: id.into(),
+        };
         call!(self, runtime.start_container, request, limits::CRI_TIMEOUT).map(drop)
     }
 
     /// TERM, and KILL after `timeout_s`.
     pub async fn stop_container(&self, id: &str, timeout_s: i64) -> Result<(), Status> {
-        let request = pb::StopContainerRequest { container_id: id.into(), timeout: timeout_s };
+        let request = pb::StopContainerRequest {
+            container_id: id.into(),
+            timeout: timeout_s,
+        };
         let limit = limits::CRI_TIMEOUT + Duration::from_secs(timeout_s.max(0).unsigned_abs());
         gone_is_fine(call!(self, runtime.stop_container, request, limit).map(drop))
     }
 
     pub async fn remove_container(&self, id: &str) -> Result<(), Status> {
-        let request = pb::RemoveContainerRequest { container_id: id.into() };
+        let request = pb::RemoveContainerRequest {
+            container_id: id.into(),
+        };
         gone_is_fine(call!(self, runtime.remove_container, request, limits::CRI_TIMEOUT).map(drop))
     }
 
@@ -157,19 +201,33 @@ impl Cri {
     }
 
     pub async fn container_status(&self, id: &str) -> Result<pb::ContainerStatus, Status> {
-        let request = pb::ContainerStatusRequest { container_id: id.into(), verbose: false };
+        let request = pb::ContainerStatusRequest {
+            container_id: id.into(),
+            verbose: false,
+        };
         call!(self, runtime.container_status, request, limits::CRI_TIMEOUT)?
             .status
             .ok_or_else(|| Status::internal("the container runtime answered without a container status"))
     }
 
     pub async fn reopen_container_log(&self, id: &str) -> Result<(), Status> {
-        let request = pb::ReopenContainerLogRequest { container_id: id.into() };
+        let request = pb::ReopenContainerLogRequest {
+            container_id: id.into(),
+        };
         call!(self, runtime.reopen_container_log, request, limits::CRI_TIMEOUT).map(drop)
     }
 
-    pub async fn exec_sync(&self, id: &str, cmd: Vec<String>, timeout_s: i64) -> Result<pb::ExecSyncResponse, Status> {
-        let request = pb::ExecSyncRequest { container_id: id.into(), cmd, timeout: timeout_s };
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        timeout_s: i64,
+    ) -> Result<pb::ExecSyncResponse, Status> {
+        let request = pb::ExecSyncRequest {
+            container_id: id.into(),
+            cmd,
+            timeout: timeout_s,
+        };
         let limit = match timeout_s {
             0 => Duration::from_secs(3600),
             s => Duration::from_secs(s.unsigned_abs()) + GRACE,
@@ -198,13 +256,25 @@ impl Cri {
     }
 
     pub async fn list_images(&self) -> Result<Vec<pb::Image>, Status> {
-        call!(self, images.list_images, pb::ListImagesRequest { filter: None }, limits::CRI_TIMEOUT).map(|r| r.images)
+        call!(
+            self,
+            images.list_images,
+            pb::ListImagesRequest { filter: None },
+            limits::CRI_TIMEOUT
+        )
+        .map(|r| r.images)
     }
 
     /// The image, if the node has it.
     pub async fn image_status(&self, image: &str) -> Result<Option<pb::Image>, Status> {
-        let spec = pb::ImageSpec { image: image.into(), ..pb::ImageSpec::default() };
-        let request = pb::ImageStatusRequest { image: Some(spec), verbose: false };
+        let spec = pb::ImageSpec {
+            image: image.into(),
+            ..pb::ImageSpec::default()
+        };
+        let request = pb::ImageStatusRequest {
+            image: Some(spec),
+            verbose: false,
+        };
         call!(self, images.image_status, request, limits::CRI_TIMEOUT).map(|r| r.image)
     }
 
@@ -215,20 +285,36 @@ impl Cri {
         auth: Option<pb::AuthConfig>,
         sandbox_config: Option<pb::PodSandboxConfig>,
     ) -> Result<String, Status> {
-        let spec = pb::ImageSpec { image: image.into(), user_specified_image: image.into(), ..pb::ImageSpec::default() };
-        let request = pb::PullImageRequest { image: Some(spec), auth, sandbox_config };
+        let spec = pb::ImageSpec {
+            image: image.into(),
+            user_specified_image: image.into(),
+            ..pb::ImageSpec::default()
+        };
+        let request = pb::PullImageRequest {
+            image: Some(spec),
+            auth,
+            sandbox_config,
+        };
         let limit = Duration::from_secs(24 * 3600);
         call!(self, images.pull_image, request, limit).map(|r| r.image_ref)
     }
 
     pub async fn remove_image(&self, id: &str) -> Result<(), Status> {
-        let spec = pb::ImageSpec { image: id.into(), ..pb::ImageSpec::default() };
+        let spec = pb::ImageSpec {
+            image: id.into(),
+            ..pb::ImageSpec::default()
+        };
         let request = pb::RemoveImageRequest { image: Some(spec) };
         call!(self, images.remove_image, request, limits::CRI_TIMEOUT).map(drop)
     }
 
     pub async fn image_fs_info(&self) -> Result<pb::ImageFsInfoResponse, Status> {
-        call!(self, images.image_fs_info, pb::ImageFsInfoRequest {}, limits::CRI_TIMEOUT)
+        call!(
+            self,
+            images.image_fs_info,
+            pb::ImageFsInfoRequest {},
+            limits::CRI_TIMEOUT
+        )
     }
 }
 
@@ -241,5 +327,9 @@ fn gone_is_fine(result: Result<(), Status>) -> Result<(), Status> {
 
 /// A gRPC error in the words upstream's messages use.
 pub fn describe(status: &Status) -> String {
-    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+    format!(
+        "rpc error: code = {:?} desc = {}",
+        status.code(),
+        status.message()
+    )
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Runs the pods bound to this node.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "kubelet", version = keelson_base::version::VERSION)]
+#[command(name = "kubelet", version = keelson_base::version::FULL)]
 pub struct Flags {
     /// File with the configuration (KubeletConfiguration, kubelet.config.k8s.io/v1beta1).
     #[arg(long)]

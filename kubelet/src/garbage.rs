@@ -14,10 +14,15 @@ pub async fn remove_pod(host: &Host, uid: &str) {
     // The semaphore is never closed.
     let _permit = host.removals.acquire().await;
     let label_selector = HashMap::from([(labels::POD_UID.to_owned(), uid.to_owned())]);
-    let filter = PodSandboxFilter { label_selector, ..PodSandboxFilter::default() };
+    let filter = PodSandboxFilter {
+        label_selector,
+        ..PodSandboxFilter::default()
+    };
     let sandboxes = match host.cri.list_pod_sandbox(filter).await {
         Ok(sandboxes) => sandboxes,
-        Err(status) => return tracing::warn!(uid, error = %cri::describe(&status), "sandboxes not listed; left to collection"),
+        Err(status) => {
+            return tracing::warn!(uid, error = %cri::describe(&status), "sandboxes not listed; left to collection");
+        }
     };
     for sandbox in sandboxes {
         // Removes its containers with it.
@@ -47,7 +52,9 @@ async fn collect_once(host: &Arc<Host>, pods: &Arc<Pods>) -> Result<(), tonic::S
     }
     let owner = |labels: &HashMap<String, String>| labels.get(labels::POD_UID).cloned();
     for sandbox in &sandboxes {
-        let Some(uid) = owner(&sandbox.labels) else { continue };
+        let Some(uid) = owner(&sandbox.labels) else {
+            continue;
+        };
         let newest = sandboxes
             .iter()
             .filter(|s| owner(&s.labels).as_ref() == Some(&uid))
@@ -87,7 +94,10 @@ async fn collect_once(host: &Arc<Host>, pods: &Arc<Pods>) -> Result<(), tonic::S
 fn old_attempts(containers: &[Container], live: &HashSet<String>) -> Vec<String> {
     let mut groups: HashMap<(&str, &str), Vec<&Container>> = HashMap::new();
     for container in containers {
-        let key = (container.labels.get(labels::POD_UID), container.labels.get(labels::CONTAINER_NAME));
+        let key = (
+            container.labels.get(labels::POD_UID),
+            container.labels.get(labels::CONTAINER_NAME),
+        );
         if let (Some(uid), Some(name)) = key
             && live.contains(uid)
         {
@@ -97,7 +107,10 @@ fn old_attempts(containers: &[Container], live: &HashSet<String>) -> Vec<String>
     let mut old = Vec::new();
     for mut group in groups.into_values() {
         group.sort_by_key(|c| std::cmp::Reverse(c.created_at));
-        let ended = group.into_iter().skip(2).filter(|c| c.state() == ContainerState::ContainerExited);
+        let ended = group
+            .into_iter()
+            .skip(2)
+            .filter(|c| c.state() == ContainerState::ContainerExited);
         old.extend(ended.map(|c| c.id.clone()));
     }
     old
@@ -105,10 +118,14 @@ fn old_attempts(containers: &[Container], live: &HashSet<String>) -> Vec<String>
 
 /// Removes log directories: those of `uids`, or those of all others.
 fn remove_logs(host: &Host, uids: &HashSet<String>, these: bool) {
-    let Ok(entries) = std::fs::read_dir(&host.settings.pod_logs_dir) else { return };
+    let Ok(entries) = std::fs::read_dir(&host.settings.pod_logs_dir) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(uid) = name.rsplit('_').next().filter(|_| name.matches('_').count() >= 2) else { continue };
+        let Some(uid) = name.rsplit('_').next().filter(|_| name.matches('_').count() >= 2) else {
+            continue;
+        };
         if uids.contains(uid) == these {
             if let Err(error) = std::fs::remove_dir_all(entry.path()) {
                 tracing::debug!(directory = %entry.path().display(), %error, "pod logs not removed");

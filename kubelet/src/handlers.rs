@@ -23,13 +23,26 @@ pub struct HttpAnswer {
 }
 
 /// Runs a lifecycle hook; the error is what its event and log say.
-pub async fn run_hook(cri: &Cri, id: &str, container: &Container, hook: &LifecycleHandler, ip: &str) -> Result<(), String> {
+pub async fn run_hook(
+    cri: &Cri,
+    id: &str,
+    container: &Container,
+    hook: &LifecycleHandler,
+    ip: &str,
+) -> Result<(), String> {
     if let Some(exec) = &hook.exec {
         let command = exec.command.clone().unwrap_or_default();
-        let answer = cri.exec_sync(id, command.clone(), 0).await.map_err(|s| cri::describe(&s))?;
+        let answer = cri
+            .exec_sync(id, command.clone(), 0)
+            .await
+            .map_err(|s| cri::describe(&s))?;
         if answer.exit_code != 0 {
             let output = String::from_utf8_lossy(&answer.stderr).into_owned();
-            return Err(format!("command '{}' exited with {}: {output}", command.join(" "), answer.exit_code));
+            return Err(format!(
+                "command '{}' exited with {}: {output}",
+                command.join(" "),
+                answer.exit_code
+            ));
         }
         return Ok(());
     }
@@ -38,9 +51,17 @@ pub async fn run_hook(cri: &Cri, id: &str, container: &Container, hook: &Lifecyc
         return Ok(());
     }
     if let Some(get) = &hook.http_get {
-        let answer = tokio::time::timeout(HOOK_HTTP_TIMEOUT, http_get(container, get, ip, "kube-lifecycle/1.36")).await;
+        let answer = tokio::time::timeout(
+            HOOK_HTTP_TIMEOUT,
+            http_get(container, get, ip, "kube-lifecycle/1.36"),
+        )
+        .await;
         let answer = answer.map_err(|_| "context deadline exceeded".to_owned())??;
-        return if answer.status < 400 { Ok(()) } else { Err(format!("unexpected status {}", answer.status)) };
+        return if answer.status < 400 {
+            Ok(())
+        } else {
+            Err(format!("unexpected status {}", answer.status))
+        };
     }
     Ok(())
 }
@@ -49,7 +70,12 @@ pub async fn run_hook(cri: &Cri, id: &str, container: &Container, hook: &Lifecyc
 pub fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(n) => Some(*n),
-        IntOrString::String(name) => match container.ports.iter().flatten().find(|p| p.name.as_deref() == Some(name)) {
+        IntOrString::String(name) => match container
+            .ports
+            .iter()
+            .flatten()
+            .find(|p| p.name.as_deref() == Some(name))
+        {
             Some(p) => Some(p.container_port),
             None => name.parse().ok(),
         },
@@ -61,26 +87,48 @@ pub fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
 }
 
 pub fn join(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// Connects and closes.
 pub async fn tcp(host: &str, port: u16) -> Result<(), String> {
     let address = join(host, port);
-    TcpStream::connect(&address).await.map(drop).map_err(|e| format!("dial tcp {address}: {}", os_text(&e)))
+    TcpStream::connect(&address)
+        .await
+        .map(drop)
+        .map_err(|e| format!("dial tcp {address}: {}", os_text(&e)))
 }
 
 /// Requests a URL of the container; no redirect is followed.
-pub async fn http_get(container: &Container, get: &HTTPGetAction, ip: &str, agent: &str) -> Result<HttpAnswer, String> {
+pub async fn http_get(
+    container: &Container,
+    get: &HTTPGetAction,
+    ip: &str,
+    agent: &str,
+) -> Result<HttpAnswer, String> {
     let host = get.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(ip);
     let port = port(container, &get.port)?;
     let https = get.scheme.as_deref() == Some("HTTPS");
     let path = get.path.as_deref().filter(|p| !p.is_empty()).unwrap_or("/");
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let url = format!("{}://{}{path}", if https { "https" } else { "http" }, join(host, port));
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
+    let url = format!(
+        "{}://{}{path}",
+        if https { "https" } else { "http" },
+        join(host, port)
+    );
     let address = join(host, port);
     let fail = |why: String| format!("Get \"{url}\": {why}");
-    let stream = TcpStream::connect(&address).await.map_err(|e| fail(format!("dial tcp {address}: {}", os_text(&e))))?;
+    let stream = TcpStream::connect(&address)
+        .await
+        .map_err(|e| fail(format!("dial tcp {address}: {}", os_text(&e))))?;
     let mut request = http::Request::get(&path);
     let mut host_header = address.clone();
     for header in get.http_headers.iter().flatten() {
@@ -90,7 +138,12 @@ pub async fn http_get(container: &Container, get: &HTTPGetAction, ip: &str, agen
             request = request.header(&header.name, &header.value);
         }
     }
-    let named = |name: &str| get.http_headers.iter().flatten().any(|h| h.name.eq_ignore_ascii_case(name));
+    let named = |name: &str| {
+        get.http_headers
+            .iter()
+            .flatten()
+            .any(|h| h.name.eq_ignore_ascii_case(name))
+    };
     request = request.header("Host", host_header);
     if !named("user-agent") {
         request = request.header("User-Agent", agent);
@@ -98,7 +151,10 @@ pub async fn http_get(container: &Container, get: &HTTPGetAction, ip: &str, agen
     if !named("accept") {
         request = request.header("Accept", "*/*");
     }
-    let request = request.header("Connection", "close").body(Empty::<bytes::Bytes>::new()).map_err(|e| fail(e.to_string()))?;
+    let request = request
+        .header("Connection", "close")
+        .body(Empty::<bytes::Bytes>::new())
+        .map_err(|e| fail(e.to_string()))?;
     if https {
         let name = ServerName::try_from(host.to_owned()).map_err(|e| fail(e.to_string()))?;
         let tls = tokio_rustls::TlsConnector::from(unverified());
@@ -113,21 +169,30 @@ async fn exchange<S>(stream: S, request: http::Request<Empty<bytes::Bytes>>) -> 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
     let answer = sender.send_request(request).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
             driver.abort();
-            return Err(if error.is_incomplete_message() { "EOF".into() } else { error.to_string() });
+            return Err(if error.is_incomplete_message() {
+                "EOF".into()
+            } else {
+                error.to_string()
+            });
         }
     };
     let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), limits::PROBE_BODY_BYTES_MAX).collect().await;
+    let body = Limited::new(answer.into_body(), limits::PROBE_BODY_BYTES_MAX)
+        .collect()
+        .await;
     driver.abort();
-    let body = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default();
+    let body = body
+        .map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned())
+        .unwrap_or_default();
     Ok(HttpAnswer { status, body })
 }
 
@@ -210,19 +275,27 @@ pub async fn grpc(host: &str, port: u16, service: &str) -> Result<(), String> {
     }
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", join(host, port)))
         .map_err(|e| e.to_string())?;
-    let unreachable = |e: &dyn std::error::Error| format!("timeout: failed to connect service \"{}\": {e}", join(host, port));
+    let unreachable = |e: &dyn std::error::Error| {
+        format!("timeout: failed to connect service \"{}\": {e}", join(host, port))
+    };
     let channel = endpoint.connect().await.map_err(|e| unreachable(&e))?;
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.map_err(|e| unreachable(&e))?;
     let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
     let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
-    let request = tonic::Request::new(HealthCheckRequest { service: service.to_owned() });
-    let answer = client.unary(request, path, codec).await.map_err(|s| match s.code() {
-        tonic::Code::Unimplemented => {
-            "this server does not implement the grpc health protocol (grpc.health.v1.Health): ".to_owned() + s.message()
-        }
-        code => format!("service unhealthy (responded with {code:?}): {}", s.message()),
-    })?;
+    let request = tonic::Request::new(HealthCheckRequest {
+        service: service.to_owned(),
+    });
+    let answer = client
+        .unary(request, path, codec)
+        .await
+        .map_err(|s| match s.code() {
+            tonic::Code::Unimplemented => {
+                "this server does not implement the grpc health protocol (grpc.health.v1.Health): ".to_owned()
+                    + s.message()
+            }
+            code => format!("service unhealthy (responded with {code:?}): {}", s.message()),
+        })?;
     match answer.into_inner().status {
         1 => Ok(()),
         status => Err(format!(

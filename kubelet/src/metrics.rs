@@ -41,7 +41,11 @@ impl Metrics {
             "Duration in seconds of runtime operations, by operation type",
             cri_seconds.clone(),
         );
-        registry.register("kubelet_runtime_operations", "Runtime operations by operation type", Family::clone(&cri_calls));
+        registry.register(
+            "kubelet_runtime_operations",
+            "Runtime operations by operation type",
+            Family::clone(&cri_calls),
+        );
         registry.register(
             "kubelet_runtime_operations_errors",
             "Failed runtime operations by operation type",
@@ -52,7 +56,13 @@ impl Metrics {
             "Duration in seconds of the steps of a pod's start",
             steps.clone(),
         );
-        Metrics { registry, cri_seconds, cri_calls, cri_errors, steps }
+        Metrics {
+            registry,
+            cri_seconds,
+            cri_calls,
+            cri_errors,
+            steps,
+        }
     }
 
     /// Notes one CRI call.
@@ -67,7 +77,9 @@ impl Metrics {
 
     /// Notes one step of a pod's start: `volumes`, `sandbox`, `image`, `container`, `total`.
     pub fn step(&self, step: &'static str, took: Duration) {
-        self.steps.get_or_create(&Step { step }).observe(took.as_secs_f64());
+        self.steps
+            .get_or_create(&Step { step })
+            .observe(took.as_secs_f64());
     }
 
     pub fn render(&self) -> String {
@@ -76,5 +88,7 @@ impl Metrics {
 }
 
 fn call_buckets() -> Histogram {
-    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    ])
 }

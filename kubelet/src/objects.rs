@@ -79,10 +79,20 @@ impl Objects {
 
 impl<K> Watched<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     fn new(client: kube::Client, changed: Changed) -> Self {
-        Watched { client, entries: Arc::default(), changed }
+        Watched {
+            client,
+            entries: Arc::default(),
+            changed,
+        }
     }
 
     /// The object as the API server has it, on behalf of a pod.
@@ -95,21 +105,35 @@ where
                 Known::Failed(why) => Err(Missing::Failed(why.clone())),
                 _ => Err(Missing::NotFound),
             },
-            _ => Err(Missing::Failed("failed to sync cache: timed out waiting for the condition".into())),
+            _ => Err(Missing::Failed(
+                "failed to sync cache: timed out waiting for the condition".into(),
+            )),
         }
     }
 
-    fn follow(&self, pod_uid: &str, namespace: &str, name: &str) -> Result<watch::Receiver<Known<K>>, Missing> {
+    fn follow(
+        &self,
+        pod_uid: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<watch::Receiver<Known<K>>, Missing> {
         let mut entries = self.entries.lock();
         let key = (namespace.to_owned(), name.to_owned());
         if !entries.contains_key(&key) && entries.len() >= limits::WATCHED_OBJECTS_MAX {
-            return Err(Missing::Failed("too many config maps and secrets are in use on this node".into()));
+            return Err(Missing::Failed(
+                "too many config maps and secrets are in use on this node".into(),
+            ));
         }
         let entry = entries.entry(key.clone()).or_insert_with(|| {
             let (sender, state) = watch::channel(Known::Loading);
             let api = Api::<K>::namespaced(self.client.clone(), namespace);
-            let task = tokio::spawn(feed(api, key, sender, self.entries.clone(), self.changed.clone())).abort_handle();
-            Entry { state, users: HashSet::new(), task }
+            let task = tokio::spawn(feed(api, key, sender, self.entries.clone(), self.changed.clone()))
+                .abort_handle();
+            Entry {
+                state,
+                users: HashSet::new(),
+                task,
+            }
         });
         entry.users.insert(pod_uid.to_owned());
         Ok(entry.state.clone())
@@ -149,7 +173,9 @@ async fn feed<K>(
                 listed = Some(object);
                 continue;
             }
-            Ok(watcher::Event::InitDone) => listed.take().map_or(Known::Absent, |o| Known::Present(Arc::new(o))),
+            Ok(watcher::Event::InitDone) => listed
+                .take()
+                .map_or(Known::Absent, |o| Known::Present(Arc::new(o))),
             Ok(watcher::Event::Apply(object)) => Known::Present(Arc::new(object)),
             Ok(watcher::Event::Delete(_)) => Known::Absent,
             Err(error) => {
@@ -166,7 +192,11 @@ async fn feed<K>(
         let first = matches!(*sender.borrow(), Known::Loading);
         sender.send_replace(known);
         if !first {
-            let users = entries.lock().get(&key).map(|e| e.users.clone()).unwrap_or_default();
+            let users = entries
+                .lock()
+                .get(&key)
+                .map(|e| e.users.clone())
+                .unwrap_or_default();
             changed(&users);
         }
     }

@@ -3,7 +3,9 @@
 //! Pure accessors over the typed object; they decide nothing and allocate only where the API type forces it.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralContainer, ObjectReference, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, EphemeralContainer, ObjectReference, Pod, PodSpec,
+};
 use std::borrow::Cow;
 
 /// Annotation that says where a pod came from: `api`, `file`.
@@ -79,7 +81,12 @@ pub fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
 
 /// Every container: init, regular, ephemeral.
 pub fn members(pod: &Pod) -> impl Iterator<Item = Member<'_>> {
-    let borrowed = |kind| move |c| Member { kind, container: Cow::Borrowed(c) };
+    let borrowed = |kind| {
+        move |c| Member {
+            kind,
+            container: Cow::Borrowed(c),
+        }
+    };
     init_containers(pod)
         .iter()
         .map(borrowed(Kind::Init))
@@ -126,7 +133,10 @@ pub fn grace_period_s(pod: &Pod) -> i64 {
 
 /// The phase the API server has.
 pub fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+    pod.status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or("Pending")
 }
 
 /// Whether the phase never changes again.
@@ -230,24 +240,41 @@ mod tests {
 
     #[test]
     fn durations_print_as_go_prints_them() {
-        for (s, text) in [(0, "0s"), (10, "10s"), (80, "1m20s"), (300, "5m0s"), (3605, "1h0m5s")] {
+        for (s, text) in [
+            (0, "0s"),
+            (10, "10s"),
+            (80, "1m20s"),
+            (300, "5m0s"),
+            (3605, "1h0m5s"),
+        ] {
             assert_eq!(go_duration_s(s), text);
         }
-        for (ms, text) in [(0, "0s"), (350, "350ms"), (1000, "1s"), (1250, "1.25s"), (62_500, "1m2.5s"), (60_000, "1m0s")] {
+        for (ms, text) in [
+            (0, "0s"),
+            (350, "350ms"),
+            (1000, "1s"),
+            (1250, "1.25s"),
+            (62_500, "1m2.5s"),
+            (60_000, "1m0s"),
+        ] {
             assert_eq!(go_duration_ms(ms), text);
         }
     }
 
     #[test]
     fn grace_comes_from_the_deletion_first() {
-        let mut pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
+        let mut pod = Pod {
+            spec: Some(PodSpec::default()),
+            ..Pod::default()
+        };
         assert_eq!(grace_period_s(&pod), 30);
         pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(5);
         assert_eq!(grace_period_s(&pod), 5);
         pod.metadata.deletion_grace_period_seconds = Some(1);
         assert_eq!(grace_period_s(&pod), 5);
-        pod.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            Timestamp::UNIX_EPOCH,
+        ));
         assert_eq!(grace_period_s(&pod), 1);
     }
 }

@@ -53,9 +53,16 @@ impl Pods {
         }
         let rejected = self.admit(pod, &workers);
         let mailbox = Arc::new(Mailbox::new(pod.clone()));
-        workers.insert(uid.clone(), Handle { mailbox: mailbox.clone(), rejected: rejected.is_some() });
+        workers.insert(
+            uid.clone(),
+            Handle {
+                mailbox: mailbox.clone(),
+                rejected: rejected.is_some(),
+            },
+        );
         drop(workers);
-        let fresh = !self.adopted.contains(&uid) && pod.status.as_ref().is_none_or(|s| s.start_time.is_none());
+        let fresh =
+            !self.adopted.contains(&uid) && pod.status.as_ref().is_none_or(|s| s.start_time.is_none());
         let worker = Worker::new(self.host.clone(), mailbox, rejected, fresh);
         let pods = self.clone();
         tokio::spawn(async move {
@@ -92,7 +99,10 @@ impl Pods {
                 }
                 let mut owners = self.owners.lock();
                 owners.clear();
-                owners.extend(all.iter().flat_map(|(uid, ids)| ids.iter().map(|(id, _)| (id.clone(), uid.clone()))));
+                owners.extend(
+                    all.iter()
+                        .flat_map(|(uid, ids)| ids.iter().map(|(id, _)| (id.clone(), uid.clone()))),
+                );
                 *listed = all;
             }
         }
@@ -100,8 +110,12 @@ impl Pods {
 
     fn find_owner(&self, id: String) {
         let host = self.host.clone();
-        let mailboxes: HashMap<String, Arc<Mailbox>> =
-            self.workers.lock().iter().map(|(uid, h)| (uid.clone(), h.mailbox.clone())).collect();
+        let mailboxes: HashMap<String, Arc<Mailbox>> = self
+            .workers
+            .lock()
+            .iter()
+            .map(|(uid, h)| (uid.clone(), h.mailbox.clone()))
+            .collect();
         tokio::spawn(async move {
             let labels = match host.cri.container_status(&id).await {
                 Ok(status) => status.labels,
@@ -110,7 +124,10 @@ impl Pods {
                     Err(_) => return,
                 },
             };
-            if let Some(mailbox) = labels.get(crate::runtime::labels::POD_UID).and_then(|uid| mailboxes.get(uid)) {
+            if let Some(mailbox) = labels
+                .get(crate::runtime::labels::POD_UID)
+                .and_then(|uid| mailboxes.get(uid))
+            {
                 mailbox.put_dirty(&id);
             }
         });
@@ -154,13 +171,17 @@ impl Pods {
         let node = self.host.node.get("", &self.host.settings.node_name);
         let empty = std::collections::BTreeMap::new();
         let view = NodeView {
-            labels: node.as_ref().and_then(|n| n.metadata.labels.as_ref()).unwrap_or(&empty),
+            labels: node
+                .as_ref()
+                .and_then(|n| n.metadata.labels.as_ref())
+                .unwrap_or(&empty),
             allocatable: &self.host.settings.allocatable,
             max_pods: self.host.settings.max_pods,
         };
         let refs: Vec<&Pod> = others.iter().map(Arc::as_ref).collect();
         let refusal = admission::check(pod, &refs, &view).err()?;
-        self.host.pod_event(pod, EventType::Warning, &refusal.reason, refusal.message.clone());
+        self.host
+            .pod_event(pod, EventType::Warning, &refusal.reason, refusal.message.clone());
         Some((refusal.reason, format!("Pod was rejected: {}", refusal.message)))
     }
 }

@@ -22,12 +22,16 @@ pub fn get<'a>(list: &'a Option<BTreeMap<String, Quantity>>, name: &str) -> Opti
 }
 
 fn scaled(text: &str, scale: i128) -> i64 {
-    parse(text, scale).unwrap_or(0).clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+    parse(text, scale)
+        .unwrap_or(0)
+        .clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
 fn parse(text: &str, scale: i128) -> Option<i128> {
     let text = text.trim();
-    let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-'))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (multiply, divide) = suffix_factor(suffix)?;
     let negative = number.starts_with('-');
@@ -84,7 +88,11 @@ mod tests {
             ("5k", 5000, 5_000_000),
             ("bad", 0, 0),
         ] {
-            assert_eq!((value(&Quantity(text.into())), milli(&Quantity(text.into()))), (v, m), "{text}");
+            assert_eq!(
+                (value(&Quantity(text.into())), milli(&Quantity(text.into()))),
+                (v, m),
+                "{text}"
+            );
         }
     }
 }

@@ -48,8 +48,15 @@ pub async fn follow(cri: Cri, listener: Listener) {
         relist.send_replace(limits::RELIST_WITHOUT_EVENTS);
         match result {
             Err(status) if status.code() == Code::Unimplemented => {
-                source = if source == Source::Cri { Source::Containerd } else { Source::Relist };
-                tracing::info!(?source, "the container runtime has no such events; using another source");
+                source = if source == Source::Cri {
+                    Source::Containerd
+                } else {
+                    Source::Relist
+                };
+                tracing::info!(
+                    ?source,
+                    "the container runtime has no such events; using another source"
+                );
             }
             Err(status) => {
                 tracing::warn!(error = %crate::cri::describe(&status), "container events ended; following them again");
@@ -60,13 +67,20 @@ pub async fn follow(cri: Cri, listener: Listener) {
     }
 }
 
-async fn cri_events(cri: &Cri, listener: &Listener, relist: &tokio::sync::watch::Sender<Duration>) -> Result<(), Status> {
+async fn cri_events(
+    cri: &Cri,
+    listener: &Listener,
+    relist: &tokio::sync::watch::Sender<Duration>,
+) -> Result<(), Status> {
     let mut stream = cri.events().await?;
     relist.send_replace(limits::RELIST_WITH_EVENTS);
     while let Some(event) = stream.message().await? {
         if event.container_event_type() == ContainerEventType::ContainerStoppedEvent {
             let pod_uid = event.pod_sandbox_status.and_then(|s| s.metadata).map(|m| m.uid);
-            listener(News::Changed { pod_uid, id: event.container_id });
+            listener(News::Changed {
+                pod_uid,
+                id: event.container_id,
+            });
         }
     }
     Ok(())
@@ -79,15 +93,23 @@ async fn containerd_events(
     relist: &tokio::sync::watch::Sender<Duration>,
 ) -> Result<(), Status> {
     let mut client = tonic::client::Grpc::new(cri.channel());
-    client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
+    client
+        .ready()
+        .await
+        .map_err(|e| Status::unavailable(e.to_string()))?;
     let codec = tonic_prost::ProstCodec::<wire::SubscribeRequest, wire::Envelope>::default();
     let path = http::uri::PathAndQuery::from_static("/containerd.services.events.v1.Events/Subscribe");
     let filter = format!("namespace=={CONTAINERD_NAMESPACE},topic==\"/tasks/exit\"");
-    let request = tonic::Request::new(wire::SubscribeRequest { filters: vec![filter] });
+    let request = tonic::Request::new(wire::SubscribeRequest {
+        filters: vec![filter],
+    });
     let mut stream = client.server_streaming(request, path, codec).await?.into_inner();
     relist.send_replace(limits::RELIST_WITH_EVENTS);
     while let Some(envelope) = stream.message().await? {
-        let Some(exit) = envelope.event.and_then(|e| <wire::TaskExit as prost::Message>::decode(e.value).ok()) else {
+        let Some(exit) = envelope
+            .event
+            .and_then(|e| <wire::TaskExit as prost::Message>::decode(e.value).ok())
+        else {
             continue;
         };
         // Processes of exec have an id of their own.
@@ -135,12 +157,16 @@ pub async fn list(cri: &Cri) -> Result<HashMap<String, Vec<(String, i32)>>, Stat
     let mut all: HashMap<String, Vec<(String, i32)>> = HashMap::new();
     for sandbox in cri.list_pod_sandbox(PodSandboxFilter::default()).await? {
         if let Some(uid) = sandbox.labels.get(labels::POD_UID) {
-            all.entry(uid.clone()).or_default().push((sandbox.id, sandbox.state));
+            all.entry(uid.clone())
+                .or_default()
+                .push((sandbox.id, sandbox.state));
         }
     }
     for container in cri.list_containers(ContainerFilter::default()).await? {
         if let Some(uid) = container.labels.get(labels::POD_UID) {
-            all.entry(uid.clone()).or_default().push((container.id, container.state));
+            all.entry(uid.clone())
+                .or_default()
+                .push((container.id, container.state));
         }
     }
     Ok(all)

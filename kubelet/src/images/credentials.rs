@@ -27,7 +27,9 @@ pub fn matching(registry: &str, secrets: &[Secret]) -> Vec<AuthConfig> {
     let mut found: Vec<(usize, AuthConfig)> = Vec::new();
     for secret in secrets {
         for (server, entry) in entries(secret) {
-            let host = server.trim_start_matches("https://").trim_start_matches("http://");
+            let host = server
+                .trim_start_matches("https://")
+                .trim_start_matches("http://");
             let host = host.split('/').next().unwrap_or_default();
             let hub = registry == "docker.io" && matches!(host, "index.docker.io" | "docker.io");
             if hub || host == registry {
@@ -43,9 +45,13 @@ fn entries(secret: &Secret) -> BTreeMap<String, Entry> {
     let data = secret.data.as_ref();
     let get = |key: &str| data.and_then(|d| d.get(key)).map(|b| b.0.as_slice());
     if let Some(bytes) = get(".dockerconfigjson") {
-        return serde_json::from_slice::<DockerConfigJson>(bytes).map(|c| c.auths).unwrap_or_default();
+        return serde_json::from_slice::<DockerConfigJson>(bytes)
+            .map(|c| c.auths)
+            .unwrap_or_default();
     }
-    get(".dockercfg").and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default()
+    get(".dockercfg")
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default()
 }
 
 fn auth(entry: &Entry) -> AuthConfig {
@@ -55,7 +61,11 @@ fn auth(entry: &Entry) -> AuthConfig {
         Some((user, password)) => (user.to_owned(), password.trim_end_matches('\0').to_owned()),
         None => (entry.username.clone(), entry.password.clone()),
     };
-    AuthConfig { username, password, ..AuthConfig::default() }
+    AuthConfig {
+        username,
+        password,
+        ..AuthConfig::default()
+    }
 }
 
 #[cfg(test)]

@@ -15,10 +15,14 @@ pub fn with_default_tag(image: &str) -> Result<String, String> {
     if digest.is_some_and(|d| !is_digest(d)) || tag.is_some_and(|t| !is_tag(t)) {
         return Err(invalid());
     }
-    if name.bytes().any(|b| b.is_ascii_uppercase()) && is_name(&name.to_ascii_lowercase()) && !domain_only_upper(name) {
+    if name.bytes().any(|b| b.is_ascii_uppercase())
+        && is_name(&name.to_ascii_lowercase())
+        && !domain_only_upper(name)
+    {
         return Err(format!(
             "couldn't parse image name \"{image}\": invalid reference format: repository name ({}) must be lowercase",
-            name.rsplit_once('/').map_or(format!("library/{name}"), |_| name.to_owned())
+            name.rsplit_once('/')
+                .map_or(format!("library/{name}"), |_| name.to_owned())
         ));
     }
     if !is_name(name) {
@@ -37,7 +41,8 @@ fn domain_only_upper(name: &str) -> bool {
 
 fn split_domain(name: &str) -> Option<(&str, &str)> {
     let (first, path) = name.split_once('/')?;
-    (first.contains(['.', ':']) || first == "localhost" || first.to_ascii_lowercase() != first).then_some((first, path))
+    (first.contains(['.', ':']) || first == "localhost" || first.to_ascii_lowercase() != first)
+        .then_some((first, path))
 }
 
 /// The registry an image comes from; `docker.io` for short names.
@@ -48,7 +53,10 @@ pub fn registry(image: &str) -> &str {
 fn is_name(name: &str) -> bool {
     let (domain, path) = split_domain(name).map_or((None, name), |(d, p)| (Some(d), p));
     let domain_ok = domain.is_none_or(|d| {
-        let host = d.rsplit_once(':').filter(|(_, p)| p.bytes().all(|b| b.is_ascii_digit())).map_or(d, |(h, _)| h);
+        let host = d
+            .rsplit_once(':')
+            .filter(|(_, p)| p.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(d, |(h, _)| h);
         !host.is_empty()
             && (host.starts_with('[') && host.ends_with(']')
                 || host.split('.').all(|l| {
@@ -65,12 +73,18 @@ fn is_name(name: &str) -> bool {
 fn is_component(part: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = part.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !alnum(*first) || !alnum(*last) {
         return false;
     }
-    let separators = part.split(|c: char| c.is_ascii() && alnum(c as u8)).filter(|s| !s.is_empty());
-    separators.into_iter().all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+    let separators = part
+        .split(|c: char| c.is_ascii() && alnum(c as u8))
+        .filter(|s| !s.is_empty());
+    separators
+        .into_iter()
+        .all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -98,7 +112,10 @@ mod tests {
             ("nginx:1.15", "nginx:1.15"),
             ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
             ("Registry.Example.com/a", "Registry.Example.com/a:latest"),
-            ("a@sha256:0123456789abcdef0123456789abcdef", "a@sha256:0123456789abcdef0123456789abcdef"),
+            (
+                "a@sha256:0123456789abcdef0123456789abcdef",
+                "a@sha256:0123456789abcdef0123456789abcdef",
+            ),
             ("a__b-c.d", "a__b-c.d:latest"),
         ] {
             assert_eq!(with_default_tag(image).as_deref(), Ok(want));
@@ -110,6 +127,9 @@ mod tests {
             with_default_tag("NGINX").unwrap_err(),
             "couldn't parse image name \"NGINX\": invalid reference format: repository name (library/NGINX) must be lowercase"
         );
-        assert_eq!((registry("nginx"), registry("a.b/c"), registry("u/c")), ("docker.io", "a.b", "docker.io"));
+        assert_eq!(
+            (registry("nginx"), registry("a.b/c"), registry("u/c")),
+            ("docker.io", "a.b", "docker.io")
+        );
     }
 }

@@ -53,7 +53,11 @@ struct Failure {
 
 impl Images {
     pub fn new(cri: Cri) -> Self {
-        Images { cri, pulls: Semaphore::new(limits::IMAGE_PULLS_MAX), backoffs: Mutex::default() }
+        Images {
+            cri,
+            pulls: Semaphore::new(limits::IMAGE_PULLS_MAX),
+            backoffs: Mutex::default(),
+        }
     }
 
     /// The image of `container`, pulled when policy and presence ask for it.
@@ -69,12 +73,20 @@ impl Images {
         let image = name::with_default_tag(wanted).map_err(|why| {
             let message = format!("Failed to apply default image tag \"{wanted}\": {why}");
             tell(EventType::Warning, "InspectFailed", message.clone());
-            ImageError { reason: "InvalidImageName", message, retry_at: None }
+            ImageError {
+                reason: "InvalidImageName",
+                message,
+                retry_at: None,
+            }
         })?;
         let present = self.cri.image_status(&image).await.map_err(|status| {
             let message = format!("Failed to inspect image \"{image}\": {}", cri::describe(&status));
             tell(EventType::Warning, "InspectFailed", message.clone());
-            ImageError { reason: "ImageInspectError", message, retry_at: Some(in_seconds(10)) }
+            ImageError {
+                reason: "ImageInspectError",
+                message,
+                retry_at: Some(in_seconds(10)),
+            }
         })?;
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
         match (policy, present) {
@@ -86,9 +98,14 @@ impl Images {
                 Ok(ensured(&image))
             }
             ("Never", None) => {
-                let message = format!("Container image \"{wanted}\" is not present with pull policy of Never");
+                let message =
+                    format!("Container image \"{wanted}\" is not present with pull policy of Never");
                 tell(EventType::Warning, "ErrImageNeverPull", message.clone());
-                Err(ImageError { reason: "ErrImageNeverPull", message, retry_at: Some(in_seconds(10)) })
+                Err(ImageError {
+                    reason: "ErrImageNeverPull",
+                    message,
+                    retry_at: Some(in_seconds(10)),
+                })
             }
             _ => self.pull(pod, wanted, &image, secrets, sandbox, tell).await,
         }
@@ -112,16 +129,32 @@ impl Images {
         let failure = self.backoffs.lock().get(&key).cloned();
         if let Some(failure) = &failure {
             let updated = failure.backoff.updated;
-            if let Some(left) = backoff::remaining(Some(&failure.backoff), updated, Timestamp::now(), backoff::DEFAULT) {
-                tell(EventType::Normal, "BackOff", format!("Back-off pulling image \"{wanted}\""));
+            if let Some(left) = backoff::remaining(
+                Some(&failure.backoff),
+                updated,
+                Timestamp::now(),
+                backoff::DEFAULT,
+            ) {
+                tell(
+                    EventType::Normal,
+                    "BackOff",
+                    format!("Back-off pulling image \"{wanted}\""),
+                );
                 return Err(ImageError {
                     reason: "ImagePullBackOff",
-                    message: format!("Back-off pulling image \"{wanted}\": ErrImagePull: {}", failure.last),
+                    message: format!(
+                        "Back-off pulling image \"{wanted}\": ErrImagePull: {}",
+                        failure.last
+                    ),
                     retry_at: Timestamp::now().checked_add(left).ok(),
                 });
             }
         }
-        tell(EventType::Normal, "Pulling", format!("Pulling image \"{wanted}\""));
+        tell(
+            EventType::Normal,
+            "Pulling",
+            format!("Pulling image \"{wanted}\""),
+        );
         let asked = Instant::now();
         // The semaphore is never closed.
         let _permit = self.pulls.acquire().await;
@@ -139,18 +172,37 @@ impl Images {
                 Ok(ensured(&found))
             }
             Err(why) => {
-                tell(EventType::Warning, "Failed", format!("Failed to pull image \"{wanted}\": {why}"));
+                tell(
+                    EventType::Warning,
+                    "Failed",
+                    format!("Failed to pull image \"{wanted}\": {why}"),
+                );
                 let now = Timestamp::now();
                 let next = backoff::next(failure.as_ref().map(|f| &f.backoff), now, now, backoff::DEFAULT);
-                self.backoffs.lock().insert(key, Failure { backoff: next, last: why.clone() });
+                self.backoffs.lock().insert(
+                    key,
+                    Failure {
+                        backoff: next,
+                        last: why.clone(),
+                    },
+                );
                 // Tried again soon only to show ImagePullBackOff; the back-off holds the pull itself.
-                Err(ImageError { reason: "ErrImagePull", message: why, retry_at: Some(in_seconds(2)) })
+                Err(ImageError {
+                    reason: "ErrImagePull",
+                    message: why,
+                    retry_at: Some(in_seconds(2)),
+                })
             }
         }
     }
 
     /// Pulls with each fitting credential in turn, or without any.
-    async fn pull_with_any(&self, image: &str, secrets: &[Secret], sandbox: &PodSandboxConfig) -> Result<Image, String> {
+    async fn pull_with_any(
+        &self,
+        image: &str,
+        secrets: &[Secret],
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Image, String> {
         let found = credentials::matching(name::registry(image), secrets);
         let mut auths: Vec<_> = found.into_iter().map(Some).collect();
         if auths.is_empty() {
@@ -160,7 +212,11 @@ impl Images {
         for auth in auths {
             match self.cri.pull_image(image, auth, Some(sandbox.clone())).await {
                 Ok(reference) => {
-                    let status = self.cri.image_status(&reference).await.map_err(|s| cri::describe(&s))?;
+                    let status = self
+                        .cri
+                        .image_status(&reference)
+                        .await
+                        .map_err(|s| cri::describe(&s))?;
                     return status.ok_or_else(|| format!("image \"{image}\" vanished after it was pulled"));
                 }
                 Err(status) => last = cri::describe(&status),
@@ -173,11 +229,15 @@ impl Images {
 fn ensured(image: &Image) -> Ensured {
     Ensured {
         id: image.id.clone(),
-        user: ImageUser { uid: image.uid.as_ref().map(|u| u.value), username: image.username.clone() },
+        user: ImageUser {
+            uid: image.uid.as_ref().map(|u| u.value),
+            username: image.username.clone(),
+        },
     }
 }
 
 fn in_seconds(seconds: i64) -> Timestamp {
     let now = Timestamp::now();
-    now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now)
+    now.checked_add(jiff::SignedDuration::from_secs(seconds))
+        .unwrap_or(now)
 }

@@ -24,23 +24,51 @@ struct Pressure {
 const PRESSURES: [Pressure; 3] = [
     Pressure {
         type_: "MemoryPressure",
-        bad: ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available", "NodeHasInsufficientMemory"),
-        good: ("KubeletHasSufficientMemory", "kubelet has sufficient memory available", "NodeHasSufficientMemory"),
+        bad: (
+            "KubeletHasInsufficientMemory",
+            "kubelet has insufficient memory available",
+            "NodeHasInsufficientMemory",
+        ),
+        good: (
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+            "NodeHasSufficientMemory",
+        ),
     },
     Pressure {
         type_: "DiskPressure",
-        bad: ("KubeletHasDiskPressure", "kubelet has disk pressure", "NodeHasDiskPressure"),
-        good: ("KubeletHasNoDiskPressure", "kubelet has no disk pressure", "NodeHasNoDiskPressure"),
+        bad: (
+            "KubeletHasDiskPressure",
+            "kubelet has disk pressure",
+            "NodeHasDiskPressure",
+        ),
+        good: (
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+            "NodeHasNoDiskPressure",
+        ),
     },
     Pressure {
         type_: "PIDPressure",
-        bad: ("KubeletHasInsufficientPID", "kubelet has insufficient PID available", "NodeHasInsufficientPID"),
-        good: ("KubeletHasSufficientPID", "kubelet has sufficient PID available", "NodeHasSufficientPID"),
+        bad: (
+            "KubeletHasInsufficientPID",
+            "kubelet has insufficient PID available",
+            "NodeHasInsufficientPID",
+        ),
+        good: (
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+            "NodeHasSufficientPID",
+        ),
     },
 ];
 
 /// The new conditions, and the events of those that changed.
-pub fn render(old: &[NodeCondition], health: &Health, now: Timestamp) -> (Vec<NodeCondition>, Vec<&'static str>) {
+pub fn render(
+    old: &[NodeCondition],
+    health: &Health,
+    now: Timestamp,
+) -> (Vec<NodeCondition>, Vec<&'static str>) {
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut out = Vec::new();
     let mut events = Vec::new();
@@ -55,7 +83,11 @@ pub fn render(old: &[NodeCondition], health: &Health, now: Timestamp) -> (Vec<No
     }
     let ready = health.not_ready.is_empty();
     let (reason, message, event) = if ready {
-        ("KubeletReady", "kubelet is posting ready status".to_owned(), "NodeReady")
+        (
+            "KubeletReady",
+            "kubelet is posting ready status".to_owned(),
+            "NodeReady",
+        )
     } else {
         ("KubeletNotReady", health.not_ready.join(", "), "NodeNotReady")
     };
@@ -90,7 +122,10 @@ fn one(
         reason: Some(reason.into()),
         message: Some(message),
         last_heartbeat_time: Some(Time(now)),
-        last_transition_time: before.filter(|_| same).and_then(|b| b.last_transition_time.clone()).or(Some(Time(now))),
+        last_transition_time: before
+            .filter(|_| same)
+            .and_then(|b| b.last_transition_time.clone())
+            .or(Some(Time(now))),
     };
     (condition, !same)
 }
@@ -102,13 +137,27 @@ mod tests {
     #[test]
     fn transitions_make_events_once() {
         let at = |s| Timestamp::from_second(s).unwrap();
-        let sick = Health { not_ready: vec!["container runtime is down".into()], ..Health::default() };
+        let sick = Health {
+            not_ready: vec!["container runtime is down".into()],
+            ..Health::default()
+        };
         let (first, events) = render(&[], &sick, at(1));
-        assert_eq!(events, ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeNotReady"]);
+        assert_eq!(
+            events,
+            [
+                "NodeHasSufficientMemory",
+                "NodeHasNoDiskPressure",
+                "NodeHasSufficientPID",
+                "NodeNotReady"
+            ]
+        );
         let (second, events) = render(&first, &Health::default(), at(2));
         assert_eq!(events, ["NodeReady"]);
         assert_eq!(second[0].last_transition_time, Some(Time(at(1))));
-        assert_eq!(second[3].message.as_deref(), Some("kubelet is posting ready status"));
+        assert_eq!(
+            second[3].message.as_deref(),
+            Some("kubelet is posting ready status")
+        );
         assert!(render(&second, &Health::default(), at(3)).1.is_empty());
     }
 }

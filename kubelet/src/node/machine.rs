@@ -21,7 +21,11 @@ pub struct Machine {
 
 /// Reads everything once.
 pub fn read() -> Machine {
-    let text = |path: &str| fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
+    let text = |path: &str| {
+        fs::read_to_string(path)
+            .map(|t| t.trim().to_owned())
+            .unwrap_or_default()
+    };
     Machine {
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         memory_bytes: meminfo("MemTotal"),
@@ -45,8 +49,11 @@ pub fn read() -> Machine {
 /// Bytes of a field of /proc/meminfo.
 pub fn meminfo(field: &str) -> i64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok()).map_or(0, |kib| kib * 1024)
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
+    line.and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok())
+        .map_or(0, |kib| kib * 1024)
 }
 
 fn os_image(release: &str) -> String {
@@ -66,8 +73,15 @@ pub fn hostname() -> String {
 pub fn default_address() -> Option<IpAddr> {
     // Connecting a datagram socket sends nothing: it only makes the kernel choose a source address.
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").or_else(|_| socket.connect("10.255.255.255:9")).ok()?;
-    socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
+    socket
+        .connect("192.0.2.1:9")
+        .or_else(|_| socket.connect("10.255.255.255:9"))
+        .ok()?;
+    socket
+        .local_addr()
+        .ok()
+        .map(|a| a.ip())
+        .filter(|ip| !ip.is_unspecified())
 }
 
 /// Bytes and inodes of the file system that holds `path`: total and available.
@@ -94,7 +108,14 @@ pub fn filesystem(path: &std::path::Path) -> FsFigures {
 /// Threads that exist and the most the kernel allows.
 pub fn threads() -> (i64, i64) {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let running = read("/proc/loadavg").split_whitespace().nth(3).and_then(|f| f.split('/').nth(1)?.parse().ok()).unwrap_or(0);
+    let running = read("/proc/loadavg")
+        .split_whitespace()
+        .nth(3)
+        .and_then(|f| f.split('/').nth(1)?.parse().ok())
+        .unwrap_or(0);
     let limit = |path: &str| read(path).trim().parse::<i64>().unwrap_or(i64::MAX);
-    (running, limit("/proc/sys/kernel/pid_max").min(limit("/proc/sys/kernel/threads-max")))
+    (
+        running,
+        limit("/proc/sys/kernel/pid_max").min(limit("/proc/sys/kernel/threads-max")),
+    )
 }

@@ -5,8 +5,8 @@ use super::machine::{FsFigures, Machine};
 use crate::limits;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeRuntimeHandler, NodeRuntimeHandlerFeatures,
-    NodeSpec, NodeStatus, NodeSwapStatus, NodeSystemInfo, Taint,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSwapStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -79,8 +79,14 @@ pub fn initial(facts: &Facts) -> Node {
 pub fn capacity(facts: &Facts) -> BTreeMap<String, Quantity> {
     BTreeMap::from([
         ("cpu".to_owned(), Quantity(facts.machine.cpus.to_string())),
-        ("memory".to_owned(), Quantity(format!("{}Ki", facts.machine.memory_bytes / 1024))),
-        ("ephemeral-storage".to_owned(), Quantity(format!("{}Ki", facts.fs.bytes / 1024))),
+        (
+            "memory".to_owned(),
+            Quantity(format!("{}Ki", facts.machine.memory_bytes / 1024)),
+        ),
+        (
+            "ephemeral-storage".to_owned(),
+            Quantity(format!("{}Ki", facts.fs.bytes / 1024)),
+        ),
         ("hugepages-1Gi".to_owned(), Quantity("0".into())),
         ("hugepages-2Mi".to_owned(), Quantity("0".into())),
         ("pods".to_owned(), Quantity(facts.max_pods.to_string())),
@@ -117,16 +123,24 @@ pub fn status(
     let mut addresses: Vec<NodeAddress> = facts
         .addresses
         .iter()
-        .map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.clone() })
+        .map(|ip| NodeAddress {
+            type_: "InternalIP".into(),
+            address: ip.clone(),
+        })
         .collect();
-    addresses.push(NodeAddress { type_: "Hostname".into(), address: facts.hostname.clone() });
+    addresses.push(NodeAddress {
+        type_: "Hostname".into(),
+        address: facts.hostname.clone(),
+    });
     let status = NodeStatus {
         addresses: Some(addresses),
         capacity: Some(capacity(facts)),
         allocatable: Some(allocatable(facts)),
         conditions: Some(conditions),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.port) }),
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(facts.port),
+            }),
         }),
         node_info: Some(NodeSystemInfo {
             architecture: machine.architecture.into(),
@@ -138,7 +152,9 @@ pub fn status(
             operating_system: "linux".into(),
             os_image: machine.os_image.clone(),
             system_uuid: machine.system_uuid.clone(),
-            swap: (machine.swap_bytes > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
+            swap: (machine.swap_bytes > 0).then_some(NodeSwapStatus {
+                capacity: Some(machine.swap_bytes),
+            }),
             ..NodeSystemInfo::default()
         }),
         images: Some(render_images(images)),
@@ -154,11 +170,24 @@ fn render_images(images: &[Image]) -> Vec<ContainerImage> {
         .iter()
         .filter(|i| !i.repo_tags.is_empty() || !i.repo_digests.is_empty())
         .map(|image| {
-            let names: Vec<String> = image.repo_digests.iter().chain(&image.repo_tags).take(5).cloned().collect();
-            ContainerImage { names: Some(names), size_bytes: i64::try_from(image.size).ok() }
+            let names: Vec<String> = image
+                .repo_digests
+                .iter()
+                .chain(&image.repo_tags)
+                .take(5)
+                .cloned()
+                .collect();
+            ContainerImage {
+                names: Some(names),
+                size_bytes: i64::try_from(image.size).ok(),
+            }
         })
         .collect();
-    out.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.names.cmp(&b.names)));
+    out.sort_by(|a, b| {
+        b.size_bytes
+            .cmp(&a.size_bytes)
+            .then_with(|| a.names.cmp(&b.names))
+    });
     out.truncate(limits::NODE_STATUS_IMAGES_MAX);
     out
 }

@@ -45,9 +45,14 @@ pub async fn register(client: &kube::Client, facts: &object::Facts) {
             Ok(_) => return tracing::info!(node = %facts.name, "node registered"),
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let labels = json!({"metadata": {"labels": object::default_labels(facts)}});
-                match api.patch(&facts.name, &PatchParams::default(), &Patch::Strategic(labels)).await {
+                match api
+                    .patch(&facts.name, &PatchParams::default(), &Patch::Strategic(labels))
+                    .await
+                {
                     Ok(_) => return tracing::info!(node = %facts.name, "node was registered before"),
-                    Err(error) => tracing::warn!(error = %chain(&error), "labels of the node not updated; retrying"),
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "labels of the node not updated; retrying")
+                    }
                 }
             }
             Err(error) => tracing::warn!(error = %chain(&error), "node not registered; retrying"),
@@ -66,7 +71,11 @@ pub async fn keep(host: Arc<Host>, facts: object::Facts, schedule: Schedule) {
         match update(&host, &api, &facts, &mut last, &schedule, &mut cidr).await {
             Ok(ready) => {
                 // Until the network is up the node is looked at closely: it is not ready for the lack of it.
-                let pause = if ready { schedule.look_every } else { Duration::from_millis(500) };
+                let pause = if ready {
+                    schedule.look_every
+                } else {
+                    Duration::from_millis(500)
+                };
                 tokio::time::sleep(pause).await;
             }
             Err(error) => {
@@ -93,7 +102,10 @@ async fn update(
             node.status.unwrap_or_default()
         }
     };
-    if let Some(assigned) = host.node.get("", &facts.name).and_then(|n| n.spec.as_ref()?.pod_cidr.clone())
+    if let Some(assigned) = host
+        .node
+        .get("", &facts.name)
+        .and_then(|n| n.spec.as_ref()?.pod_cidr.clone())
         && assigned != *cidr
         && host.cri.update_runtime_config(&assigned).await.is_ok()
     {
@@ -102,7 +114,9 @@ async fn update(
     let (health, handlers) = observe(&host.cri, facts).await;
     let images = host.cri.list_images().await.unwrap_or_default();
     let (mut status, events) = object::status(&old, facts, &health, &images, &handlers, Timestamp::now());
-    let due = last.as_ref().is_none_or(|(_, at)| at.elapsed() >= schedule.report_every);
+    let due = last
+        .as_ref()
+        .is_none_or(|(_, at)| at.elapsed() >= schedule.report_every);
     if due || object::differs(&old, &status) {
         let foreign = host.node.get("", &facts.name).and_then(|n| n.status.clone());
         adopt_foreign(&mut status, foreign);
@@ -111,7 +125,8 @@ async fn update(
             "conditions": own_conditions(&status), "daemonEndpoints": status.daemon_endpoints,
             "nodeInfo": status.node_info, "images": status.images, "runtimeHandlers": status.runtime_handlers,
         }});
-        api.patch_status(&facts.name, &PatchParams::default(), &Patch::Strategic(body)).await?;
+        api.patch_status(&facts.name, &PatchParams::default(), &Patch::Strategic(body))
+            .await?;
         *last = Some((status, Instant::now()));
         for event in events {
             let message = format!("Node {} status is now: {event}", facts.name);
@@ -130,7 +145,12 @@ fn adopt_foreign(status: &mut NodeStatus, newest: Option<NodeStatus>) {
 
 fn own_conditions(status: &NodeStatus) -> Vec<&k8s_openapi::api::core::v1::NodeCondition> {
     let own = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
-    status.conditions.iter().flatten().filter(|c| own.contains(&c.type_.as_str())).collect()
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .filter(|c| own.contains(&c.type_.as_str()))
+        .collect()
 }
 
 async fn observe(cri: &Cri, facts: &object::Facts) -> (Health, Vec<keelson_proto::cri::v1::RuntimeHandler>) {
@@ -153,12 +173,16 @@ async fn observe(cri: &Cri, facts: &object::Facts) -> (Health, Vec<keelson_proto
         Ok(answer) => {
             handlers = answer.runtime_handlers;
             let conditions = answer.status.map(|s| s.conditions).unwrap_or_default();
-            for (type_, what) in [("RuntimeReady", "container runtime not ready"), ("NetworkReady", "container runtime network not ready")] {
+            for (type_, what) in [
+                ("RuntimeReady", "container runtime not ready"),
+                ("NetworkReady", "container runtime network not ready"),
+            ] {
                 match conditions.iter().find(|c| c.r#type == type_) {
                     Some(c) if c.status => {}
-                    Some(c) => health
-                        .not_ready
-                        .push(format!("{what}: {type_}=false reason:{} message:{}", c.reason, c.message)),
+                    Some(c) => health.not_ready.push(format!(
+                        "{what}: {type_}=false reason:{} message:{}",
+                        c.reason, c.message
+                    )),
                     None => health.not_ready.push(format!("{what}: {type_} is missing")),
                 }
             }

@@ -49,9 +49,18 @@ pub struct Start {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodAction {
     /// Stop every container and sandbox; `changed` when a new sandbox follows.
-    KillPod { changed: bool },
-    CreateSandbox { attempt: u32 },
-    KillContainer { id: String, name: String, message: String, reason: KillReason },
+    KillPod {
+        changed: bool,
+    },
+    CreateSandbox {
+        attempt: u32,
+    },
+    KillContainer {
+        id: String,
+        name: String,
+        message: String,
+        reason: KillReason,
+    },
     StartContainer(Start),
 }
 
@@ -84,7 +93,12 @@ pub struct PodPlan {
 
 /// Plans one pod that is to run.
 pub fn pod_actions(pod: &Pod, seen: &Seen, now: Timestamp) -> PodPlan {
-    let mut out = Builder { pod, seen, now, plan: PodPlan::default() };
+    let mut out = Builder {
+        pod,
+        seen,
+        now,
+        plan: PodPlan::default(),
+    };
     if let Some(attempt) = sandbox_needed(pod, seen) {
         plan_new_sandbox(pod, seen, attempt, &mut out);
         return out.plan;
@@ -98,7 +112,9 @@ pub fn pod_actions(pod: &Pod, seen: &Seen, now: Timestamp) -> PodPlan {
 
 /// The attempt number of the sandbox to create, if one is needed.
 fn sandbox_needed(pod: &Pod, seen: &Seen) -> Option<u32> {
-    let Some(newest) = seen.runtime.sandbox() else { return Some(0) };
+    let Some(newest) = seen.runtime.sandbox() else {
+        return Some(0);
+    };
     let ready = seen.runtime.sandboxes.iter().filter(|s| s.ready).count();
     let no_address = newest.ips.is_empty() && !pod::host_network(pod);
     (!newest.ready || ready > 1 || no_address).then_some(newest.attempt + 1)
@@ -122,7 +138,11 @@ fn plan_new_sandbox(pod: &Pod, seen: &Seen, attempt: u32, out: &mut Builder<'_>)
     if stale {
         out.plan.actions.push(PodAction::KillPod { changed: true });
     }
-    if let Some(wait) = seen.sandbox_retry_at.map(|at| at.duration_since(out.now)).filter(|d| *d > SignedDuration::ZERO) {
+    if let Some(wait) = seen
+        .sandbox_retry_at
+        .map(|at| at.duration_since(out.now))
+        .filter(|d| *d > SignedDuration::ZERO)
+    {
         out.plan.actions.clear();
         out.retry_in(wait);
         return;
@@ -157,7 +177,10 @@ fn plan_regular(pod: &Pod, seen: &Seen, out: &mut Builder<'_>) {
             Some(s) if s.state == ContainerState::Running => {
                 let changed = s.hash.is_some_and(|hash| hash != container_hash::of(container));
                 if changed {
-                    let message = format!("Container {} definition changed, will be restarted", container.name);
+                    let message = format!(
+                        "Container {} definition changed, will be restarted",
+                        container.name
+                    );
                     out.kill(container, s, message, KillReason::Changed);
                 } else {
                     out.kill_if_unhealthy(container, s);
@@ -205,19 +228,24 @@ impl Builder<'_> {
         }
         let bounds = self.seen.restart_bounds.unwrap_or(backoff::DEFAULT);
         let entry = self.seen.restarts.get(&container.name);
-        let failed_at = last.filter(|s| s.state == ContainerState::Exited).and_then(|s| s.finished_at);
+        let failed_at = last
+            .filter(|s| s.state == ContainerState::Exited)
+            .and_then(|s| s.finished_at);
         let mut next = None;
         if let Some(failed_at) = failed_at {
             if let Some(left) = backoff::remaining(entry, failed_at, self.now, bounds) {
                 let delay = pod::go_duration_s(entry.map_or(0, |e| e.delay_s));
-                self.plan.waiting.insert(container.name.clone(), Waiting {
-                    reason: "CrashLoopBackOff".into(),
-                    message: format!(
-                        "back-off {delay} restarting failed container={} pod={}",
-                        container.name,
-                        pod::full_name(self.pod)
-                    ),
-                });
+                self.plan.waiting.insert(
+                    container.name.clone(),
+                    Waiting {
+                        reason: "CrashLoopBackOff".into(),
+                        message: format!(
+                            "back-off {delay} restarting failed container={} pod={}",
+                            container.name,
+                            pod::full_name(self.pod)
+                        ),
+                    },
+                );
                 self.retry_in(left);
                 return;
             }

@@ -9,7 +9,8 @@ fn at(s: i64) -> Timestamp {
 }
 
 fn pod(spec: Value) -> Pod {
-    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}))
+        .unwrap()
 }
 
 fn one(policy: &str) -> Pod {
@@ -49,9 +50,15 @@ fn container(name: &str, attempt: u32, state: ContainerState, exit_code: i32) ->
 }
 
 fn seen(sandboxes: Vec<SandboxSeen>, containers: Vec<ContainerSeen>) -> Seen {
-    let mut runtime = PodSeen { sandboxes, containers };
+    let mut runtime = PodSeen {
+        sandboxes,
+        containers,
+    };
     runtime.sort();
-    Seen { runtime, ..Seen::default() }
+    Seen {
+        runtime,
+        ..Seen::default()
+    }
 }
 
 /// A plan in one line.
@@ -66,7 +73,11 @@ fn text(plan: &PodPlan) -> String {
             PodAction::StartContainer(s) => format!("start:{}:{}", s.name, s.restart_count),
         })
         .collect();
-    words.extend(plan.waiting.iter().map(|(name, w)| format!("wait:{name}:{}", w.reason)));
+    words.extend(
+        plan.waiting
+            .iter()
+            .map(|(name, w)| format!("wait:{name}:{}", w.reason)),
+    );
     if plan.finished {
         words.push("finished".into());
     }
@@ -82,7 +93,11 @@ fn a_pod_from_nothing_to_running() {
     use ContainerState::*;
     check(&one("Always"), seen(vec![], vec![]), "sandbox:0 start:c:0");
     check(&one("Always"), seen(vec![sandbox(0, true)], vec![]), "start:c:0");
-    check(&one("Always"), seen(vec![sandbox(0, true)], vec![container("c", 0, Running, 0)]), "");
+    check(
+        &one("Always"),
+        seen(vec![sandbox(0, true)], vec![container("c", 0, Running, 0)]),
+        "",
+    );
 }
 
 #[test]
@@ -96,7 +111,11 @@ fn ended_containers_follow_the_policy() {
         ("Never", 0, "finished"),
         ("Never", 1, "finished"),
     ] {
-        check(&one(policy), seen(vec![sandbox(0, true)], vec![container("c", 0, Exited, code)]), want);
+        check(
+            &one(policy),
+            seen(vec![sandbox(0, true)], vec![container("c", 0, Exited, code)]),
+            want,
+        );
     }
 }
 
@@ -104,7 +123,10 @@ fn ended_containers_follow_the_policy() {
 fn a_dead_sandbox_is_replaced_unless_the_pod_is_done() {
     use ContainerState::*;
     let dead = |policy: &str, code| {
-        (one(policy), seen(vec![sandbox(0, false)], vec![container("c", 0, Exited, code)]))
+        (
+            one(policy),
+            seen(vec![sandbox(0, false)], vec![container("c", 0, Exited, code)]),
+        )
     };
     for (policy, code, want) in [
         ("Always", 137, "kill-pod sandbox:1 start:c:1"),
@@ -115,16 +137,32 @@ fn a_dead_sandbox_is_replaced_unless_the_pod_is_done() {
         let (pod, seen) = dead(policy, code);
         check(&pod, seen, want);
     }
-    check(&one("Always"), seen(vec![sandbox(0, true), sandbox(1, true)], vec![]), "kill-pod sandbox:2 start:c:0");
+    check(
+        &one("Always"),
+        seen(vec![sandbox(0, true), sandbox(1, true)], vec![]),
+        "kill-pod sandbox:2 start:c:0",
+    );
 }
 
 #[test]
 fn crash_loops_wait() {
-    let mut s = seen(vec![sandbox(0, true)], vec![container("c", 1, ContainerState::Exited, 1)]);
-    s.restarts.insert("c".into(), Backoff { delay_s: 10, updated: at(90) });
+    let mut s = seen(
+        vec![sandbox(0, true)],
+        vec![container("c", 1, ContainerState::Exited, 1)],
+    );
+    s.restarts.insert(
+        "c".into(),
+        Backoff {
+            delay_s: 10,
+            updated: at(90),
+        },
+    );
     let plan = pod_actions(&one("Always"), &s, at(101));
     assert_eq!(text(&plan), "wait:c:CrashLoopBackOff");
-    assert_eq!(plan.waiting["c"].message, "back-off 10s restarting failed container=c pod=p_n(u)");
+    assert_eq!(
+        plan.waiting["c"].message,
+        "back-off 10s restarting failed container=c pod=p_n(u)"
+    );
     assert_eq!(plan.retry_after.unwrap().as_secs(), 9);
     assert_eq!(text(&pod_actions(&one("Always"), &s, at(110))), "start:c:2");
 }
@@ -132,30 +170,66 @@ fn crash_loops_wait() {
 #[test]
 fn init_containers_run_in_order_and_sidecars_stay() {
     use ContainerState::*;
-    let p = pod(json!({"initContainers": [{"name": "a"}, {"name": "side", "restartPolicy": "Always"}, {"name": "b"}],
-        "containers": [{"name": "c"}]}));
+    let p = pod(
+        json!({"initContainers": [{"name": "a"}, {"name": "side", "restartPolicy": "Always"}, {"name": "b"}],
+        "containers": [{"name": "c"}]}),
+    );
     let s = |c| seen(vec![sandbox(0, true)], c);
     check(&p, seen(vec![], vec![]), "sandbox:0 start:a:0");
     check(&p, s(vec![container("a", 0, Running, 0)]), "");
     check(&p, s(vec![container("a", 0, Exited, 1)]), "start:a:1");
     check(&p, s(vec![container("a", 0, Exited, 0)]), "start:side:0");
     let a = container("a", 0, Exited, 0);
-    check(&p, s(vec![a.clone(), container("side", 0, Running, 0)]), "start:b:0");
+    check(
+        &p,
+        s(vec![a.clone(), container("side", 0, Running, 0)]),
+        "start:b:0",
+    );
     let side = container("side", 0, Running, 0);
-    check(&p, s(vec![a.clone(), side.clone(), container("b", 0, Exited, 0)]), "start:c:0");
-    check(&p, s(vec![side.clone(), container("b", 0, Exited, 0)]), "start:c:0");
-    let all = vec![a, container("side", 0, Exited, 1), container("b", 0, Exited, 0), container("c", 0, Running, 0)];
+    check(
+        &p,
+        s(vec![a.clone(), side.clone(), container("b", 0, Exited, 0)]),
+        "start:c:0",
+    );
+    check(
+        &p,
+        s(vec![side.clone(), container("b", 0, Exited, 0)]),
+        "start:c:0",
+    );
+    let all = vec![
+        a,
+        container("side", 0, Exited, 1),
+        container("b", 0, Exited, 0),
+        container("c", 0, Running, 0),
+    ];
     check(&p, s(all), "start:side:1");
-    let never = pod(json!({"restartPolicy": "Never", "initContainers": [{"name": "a"}], "containers": [{"name": "c"}]}));
+    let never = pod(
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "a"}], "containers": [{"name": "c"}]}),
+    );
     check(&never, s(vec![container("a", 0, Exited, 1)]), "finished");
 }
 
 #[test]
 fn failed_probes_and_changed_definitions_kill() {
-    let mut s = seen(vec![sandbox(0, true)], vec![container("c", 0, ContainerState::Running, 0)]);
-    s.probes.insert("c-0".into(), Verdicts { live: Some(false), ..Verdicts::default() });
+    let mut s = seen(
+        vec![sandbox(0, true)],
+        vec![container("c", 0, ContainerState::Running, 0)],
+    );
+    s.probes.insert(
+        "c-0".into(),
+        Verdicts {
+            live: Some(false),
+            ..Verdicts::default()
+        },
+    );
     check(&one("Always"), s.clone(), "kill:c:Liveness");
-    s.probes.insert("c-0".into(), Verdicts { started: Some(false), ..Verdicts::default() });
+    s.probes.insert(
+        "c-0".into(),
+        Verdicts {
+            started: Some(false),
+            ..Verdicts::default()
+        },
+    );
     check(&one("Always"), s.clone(), "kill:c:Startup");
     s.probes.clear();
     s.runtime.containers[0].hash = Some(1);
@@ -167,17 +241,33 @@ fn failed_starts_wait_for_their_time() {
     let mut s = seen(vec![sandbox(0, true)], vec![]);
     s.retry_at.insert("c".into(), at(111));
     let plan = pod_actions(&one("Always"), &s, at(101));
-    assert_eq!((text(&plan).as_str(), plan.retry_after.unwrap().as_secs()), ("", 10));
+    assert_eq!(
+        (text(&plan).as_str(), plan.retry_after.unwrap().as_secs()),
+        ("", 10)
+    );
     let mut s = seen(vec![], vec![]);
     s.sandbox_retry_at = Some(at(105));
-    assert_eq!(pod_actions(&one("Always"), &s, at(101)).retry_after.unwrap().as_secs(), 4);
+    assert_eq!(
+        pod_actions(&one("Always"), &s, at(101))
+            .retry_after
+            .unwrap()
+            .as_secs(),
+        4
+    );
 }
 
 #[test]
 fn exit_code_rules_beat_the_policy() {
-    let p = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c", "restartPolicy": "Never",
-        "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}]}));
-    let s = |code| seen(vec![sandbox(0, true)], vec![container("c", 0, ContainerState::Exited, code)]);
+    let p = pod(
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "restartPolicy": "Never",
+        "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}]}),
+    );
+    let s = |code| {
+        seen(
+            vec![sandbox(0, true)],
+            vec![container("c", 0, ContainerState::Exited, code)],
+        )
+    };
     check(&p, s(42), "start:c:1");
     check(&p, s(1), "finished");
 }

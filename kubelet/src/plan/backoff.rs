@@ -17,7 +17,10 @@ pub struct Bounds {
 }
 
 /// Bounds of container restarts and image pulls.
-pub const DEFAULT: Bounds = Bounds { initial_s: 10, max_s: 300 };
+pub const DEFAULT: Bounds = Bounds {
+    initial_s: 10,
+    max_s: 300,
+};
 
 /// How long to wait yet, when the key is held back since `event_time` (the failure).
 pub fn remaining(
@@ -37,7 +40,10 @@ pub fn next(entry: Option<&Backoff>, event_time: Timestamp, now: Timestamp, boun
         Some(e) if !expired(e, event_time, bounds) => (e.delay_s * 2).min(bounds.max_s),
         _ => bounds.initial_s,
     };
-    Backoff { delay_s, updated: now }
+    Backoff {
+        delay_s,
+        updated: now,
+    }
 }
 
 fn expired(entry: &Backoff, event_time: Timestamp, bounds: Bounds) -> bool {
@@ -58,11 +64,19 @@ mod tests {
             assert_eq!(remaining(entry.as_ref(), at(now), at(now + 1000), DEFAULT), None);
             entry = Some(next(entry.as_ref(), at(now), at(now), DEFAULT));
             let delay = entry.unwrap().delay_s;
-            assert_eq!(remaining(entry.as_ref(), at(now + 1), at(now + 2), DEFAULT).unwrap().as_secs(), delay - 1);
+            assert_eq!(
+                remaining(entry.as_ref(), at(now + 1), at(now + 2), DEFAULT)
+                    .unwrap()
+                    .as_secs(),
+                delay - 1
+            );
             delays.push(delay);
             now += delay;
         }
         assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
-        assert_eq!(next(entry.as_ref(), at(now + 601), at(now + 601), DEFAULT).delay_s, 10);
+        assert_eq!(
+            next(entry.as_ref(), at(now + 601), at(now + 601), DEFAULT).delay_s,
+            10
+        );
     }
 }

@@ -10,7 +10,11 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 pub(super) fn plan(pod: &Pod, seen: &Seen, out: &mut Builder<'_>) -> bool {
     let inits = pod::init_containers(pod);
     let sandbox = seen.runtime.sandbox().map(|s| s.id.as_str());
-    let current = |c: &Container| seen.runtime.latest(&c.name).filter(|s| Some(s.sandbox_id.as_str()) == sandbox);
+    let current = |c: &Container| {
+        seen.runtime
+            .latest(&c.name)
+            .filter(|s| Some(s.sandbox_id.as_str()) == sandbox)
+    };
     let past_init = pod::containers(pod).iter().any(|c| current(c).is_some());
     if past_init {
         for container in inits.iter().filter(|c| pod::is_sidecar(c)) {
@@ -56,7 +60,13 @@ pub(super) fn plan(pod: &Pod, seen: &Seen, out: &mut Builder<'_>) -> bool {
 }
 
 /// Keeps one sidecar running; true when the next init container may go on.
-fn sidecar(pod: &Pod, c: &Container, status: Option<&ContainerSeen>, seen: &Seen, out: &mut Builder<'_>) -> bool {
+fn sidecar(
+    pod: &Pod,
+    c: &Container,
+    status: Option<&ContainerSeen>,
+    seen: &Seen,
+    out: &mut Builder<'_>,
+) -> bool {
     match status {
         Some(s) if s.state == ContainerState::Running => {
             if out.kill_if_unhealthy(c, s) {

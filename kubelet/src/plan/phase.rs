@@ -39,8 +39,8 @@ pub enum PodEvent {
 
 /// The phase after an event.
 pub fn next_phase(phase: Phase, event: PodEvent) -> Phase {
-    use PodEvent as E;
     use Phase as P;
+    use PodEvent as E;
     match (phase, event) {
         (P::Syncing, E::DeleteRequested | E::Finished | E::Rejected | E::Gone) => P::Terminating,
         (P::Terminating, E::ContainersStopped) => P::Terminated,
@@ -60,7 +60,15 @@ mod tests {
         let order = [Syncing, Terminating, Terminated, Released];
         let rank = |p: Phase| order.iter().position(|o| *o == p).unwrap();
         for phase in order {
-            for event in [Updated, DeleteRequested, Finished, Rejected, Gone, ContainersStopped, ResourcesReleased] {
+            for event in [
+                Updated,
+                DeleteRequested,
+                Finished,
+                Rejected,
+                Gone,
+                ContainersStopped,
+                ResourcesReleased,
+            ] {
                 assert!(rank(next_phase(phase, event)) >= rank(phase));
             }
         }

@@ -55,13 +55,20 @@ pub struct Probes {
 
 impl Probes {
     pub fn new(host: Arc<Host>, mailbox: Arc<Mailbox>) -> Self {
-        Probes { host, mailbox, running: HashMap::new() }
+        Probes {
+            host,
+            mailbox,
+            running: HashMap::new(),
+        }
     }
 
     /// Starts what is missing, ends what has no container any more.
     pub fn reconcile(&mut self, pod: &Arc<Pod>, seen: &Seen) {
         let alive = |id: &str| {
-            seen.runtime.containers.iter().any(|c| c.id == id && c.state == ContainerState::Running)
+            seen.runtime
+                .containers
+                .iter()
+                .any(|c| c.id == id && c.state == ContainerState::Running)
         };
         self.running.retain(|(id, _), task| {
             if !alive(id) {
@@ -70,12 +77,17 @@ impl Probes {
             alive(id)
         });
         for member in pod::members(pod).filter(|m| m.kind != Kind::Ephemeral) {
-            let Some(latest) = seen.runtime.latest(&member.container.name) else { continue };
+            let Some(latest) = seen.runtime.latest(&member.container.name) else {
+                continue;
+            };
             if latest.state != ContainerState::Running {
                 continue;
             }
             let started = member.container.startup_probe.is_none()
-                || seen.probes.get(&latest.id).is_some_and(|v| v.started == Some(true));
+                || seen
+                    .probes
+                    .get(&latest.id)
+                    .is_some_and(|v| v.started == Some(true));
             for type_ in [Type::Startup, Type::Readiness, Type::Liveness] {
                 // The others wait for the startup probe, which ends when it has succeeded.
                 let due = if type_ == Type::Startup { !started } else { started };
@@ -89,7 +101,9 @@ impl Probes {
                         container_id: latest.id.clone(),
                         ip,
                         type_,
-                        age: latest.started_at.map(|at| jiff::Timestamp::now().duration_since(at)),
+                        age: latest
+                            .started_at
+                            .map(|at| jiff::Timestamp::now().duration_since(at)),
                     };
                     let task = tokio::spawn(watch(self.host.clone(), self.mailbox.clone(), target));
                     self.running.insert(key, task.abort_handle());
@@ -145,27 +159,50 @@ fn latest_ip(pod: &Pod, seen: &Seen, host: &Host) -> String {
     if pod::host_network(pod) {
         return host.settings.host_ips.first().cloned().unwrap_or_default();
     }
-    seen.runtime.sandbox().and_then(|s| s.ips.first().cloned()).unwrap_or_default()
+    seen.runtime
+        .sandbox()
+        .and_then(|s| s.ips.first().cloned())
+        .unwrap_or_default()
 }
 
 /// Probes at the probe's period until aborted.
 async fn watch(host: Arc<Host>, mailbox: Arc<Mailbox>, target: Target) {
-    let Some(probe) = target.type_.of(&target.container).cloned() else { return };
-    let seconds = |value: Option<i32>, default: u64| value.filter(|v| *v > 0).map_or(default, |v| u64::from(v.unsigned_abs()));
+    let Some(probe) = target.type_.of(&target.container).cloned() else {
+        return;
+    };
+    let seconds = |value: Option<i32>, default: u64| {
+        value
+            .filter(|v| *v > 0)
+            .map_or(default, |v| u64::from(v.unsigned_abs()))
+    };
     let period = Duration::from_secs(seconds(probe.period_seconds, 10));
     let initial = Duration::from_secs(seconds(probe.initial_delay_seconds, 0));
-    let age = target.age.and_then(|a| Duration::try_from(a).ok()).unwrap_or_default();
+    let age = target
+        .age
+        .and_then(|a| Duration::try_from(a).ok())
+        .unwrap_or_default();
     tokio::time::sleep(initial.saturating_sub(age)).await;
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut counter = Counter::new(&probe);
     loop {
         ticks.tick().await;
-        let outcome = run::once(&host.cri, &target.container, &target.container_id, &target.ip, &probe).await;
+        let outcome = run::once(
+            &host.cri,
+            &target.container,
+            &target.container_id,
+            &target.ip,
+            &probe,
+        )
+        .await;
         tell(&host, &target, &outcome);
         let success = matches!(outcome, Outcome::Success);
         if let Some(verdict) = counter.count(success, matches!(outcome, Outcome::Unknown(_))) {
-            let verdict = Verdict { container_id: target.container_id.clone(), probe: target.type_, success: verdict };
+            let verdict = Verdict {
+                container_id: target.container_id.clone(),
+                probe: target.type_,
+                success: verdict,
+            };
             let ends = target.type_ != Type::Readiness && !verdict.success
                 || target.type_ == Type::Startup && verdict.success;
             mailbox.put_verdict(verdict);

@@ -30,17 +30,25 @@ pub(super) async fn once(cri: &Cri, container: &Container, id: &str, ip: &str, p
             let host = tcp.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(ip);
             return match handlers::port(container, &tcp.port) {
                 Err(why) => Outcome::Unknown(why),
-                Ok(port) => handlers::tcp(host, port).await.map_or_else(Outcome::Failure, |()| Outcome::Success),
+                Ok(port) => handlers::tcp(host, port)
+                    .await
+                    .map_or_else(Outcome::Failure, |()| Outcome::Success),
             };
         }
         if let Some(grpc) = &probe.grpc {
-            let Ok(port) = u16::try_from(grpc.port) else { return Outcome::Unknown("invalid port".into()) };
+            let Ok(port) = u16::try_from(grpc.port) else {
+                return Outcome::Unknown("invalid port".into());
+            };
             let service = grpc.service.as_deref().unwrap_or_default();
-            return handlers::grpc(ip, port, service).await.map_or_else(Outcome::Failure, |()| Outcome::Success);
+            return handlers::grpc(ip, port, service)
+                .await
+                .map_or_else(Outcome::Failure, |()| Outcome::Success);
         }
         Outcome::Unknown("missing probe handler".into())
     };
-    tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Outcome::Failure(timed_out(container, ip, probe)))
+    tokio::time::timeout(limit, attempt)
+        .await
+        .unwrap_or_else(|_| Outcome::Failure(timed_out(container, ip, probe)))
 }
 
 async fn exec_once(cri: &Cri, id: &str, command: Vec<String>, timeout_s: i64) -> Outcome {
@@ -51,14 +59,19 @@ async fn exec_once(cri: &Cri, id: &str, command: Vec<String>, timeout_s: i64) ->
             output.extend_from_slice(&answer.stderr);
             Outcome::Failure(String::from_utf8_lossy(&output).into_owned())
         }
-        Err(status) if status.code() == tonic::Code::DeadlineExceeded => {
-            Outcome::Failure(format!("command timed out: \"{}\" timed out after {timeout_s}s", command.join(" ")))
-        }
+        Err(status) if status.code() == tonic::Code::DeadlineExceeded => Outcome::Failure(format!(
+            "command timed out: \"{}\" timed out after {timeout_s}s",
+            command.join(" ")
+        )),
         Err(status) => Outcome::Unknown(cri::describe(&status)),
     }
 }
 
-async fn http_once(container: &Container, get: &k8s_openapi::api::core::v1::HTTPGetAction, ip: &str) -> Outcome {
+async fn http_once(
+    container: &Container,
+    get: &k8s_openapi::api::core::v1::HTTPGetAction,
+    ip: &str,
+) -> Outcome {
     match handlers::http_get(container, get, ip, AGENT).await {
         Ok(answer) if (200..400).contains(&answer.status) => Outcome::Success,
         Ok(answer) => {
@@ -74,7 +87,11 @@ fn timed_out(container: &Container, ip: &str, probe: &Probe) -> String {
     if let Some(get) = &probe.http_get {
         let host = get.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(ip);
         let port = handlers::port(container, &get.port).unwrap_or(0);
-        let scheme = if get.scheme.as_deref() == Some("HTTPS") { "https" } else { "http" };
+        let scheme = if get.scheme.as_deref() == Some("HTTPS") {
+            "https"
+        } else {
+            "http"
+        };
         let path = get.path.as_deref().unwrap_or("/");
         return format!(
             "Get \"{scheme}://{}{path}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",

@@ -14,7 +14,8 @@ pub struct Counter {
 
 impl Counter {
     pub fn new(probe: &Probe) -> Self {
-        let threshold = |value: Option<i32>, default: u32| value.filter(|v| *v > 0).map_or(default, i32::cast_unsigned);
+        let threshold =
+            |value: Option<i32>, default: u32| value.filter(|v| *v > 0).map_or(default, i32::cast_unsigned);
         Counter {
             success_threshold: threshold(probe.success_threshold, 1),
             failure_threshold: threshold(probe.failure_threshold, 3),
@@ -29,9 +30,17 @@ impl Counter {
         if unknown {
             return None;
         }
-        self.run = if self.last == Some(success) { self.run + 1 } else { 1 };
+        self.run = if self.last == Some(success) {
+            self.run + 1
+        } else {
+            1
+        };
         self.last = Some(success);
-        let needed = if success { self.success_threshold } else { self.failure_threshold };
+        let needed = if success {
+            self.success_threshold
+        } else {
+            self.failure_threshold
+        };
         if self.run < needed || self.verdict == Some(success) {
             return None;
         }
@@ -46,9 +55,15 @@ mod tests {
 
     #[test]
     fn thresholds_make_verdicts() {
-        let probe = Probe { success_threshold: Some(2), failure_threshold: Some(3), ..Probe::default() };
+        let probe = Probe {
+            success_threshold: Some(2),
+            failure_threshold: Some(3),
+            ..Probe::default()
+        };
         let mut counter = Counter::new(&probe);
-        let results = [true, true, false, false, true, false, false, false, false, true, true];
+        let results = [
+            true, true, false, false, true, false, false, false, false, true, true,
+        ];
         let verdicts: Vec<_> = results.iter().map(|r| counter.count(*r, false)).collect();
         let mut want = vec![None; results.len()];
         (want[1], want[7], want[10]) = (Some(true), Some(false), Some(true));

@@ -42,7 +42,10 @@ pub fn render(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> 
         inputs.security,
     );
     ContainerConfig {
-        metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: inputs.restart_count }),
+        metadata: Some(ContainerMetadata {
+            name: container.name.clone(),
+            attempt: inputs.restart_count,
+        }),
         image: Some(ImageSpec {
             image: inputs.image_ref.to_owned(),
             user_specified_image: container.image.clone().unwrap_or_default(),
@@ -54,7 +57,10 @@ pub fn render(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> 
         envs: inputs
             .env
             .iter()
-            .map(|(key, value)| KeyValue { key: key.clone(), value: Bytes::copy_from_slice(value.as_bytes()) })
+            .map(|(key, value)| KeyValue {
+                key: key.clone(),
+                value: Bytes::copy_from_slice(value.as_bytes()),
+            })
             .collect(),
         mounts: inputs.mounts,
         labels: labels::container_labels(pod, container),

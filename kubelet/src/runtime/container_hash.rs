@@ -29,7 +29,9 @@ fn json_string(text: &str) -> String {
 }
 
 fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 #[cfg(test)]
@@ -45,9 +47,19 @@ mod tests {
 
     #[test]
     fn only_name_and_image_count() {
-        let a = Container { name: "a".into(), image: Some("x".into()), ..Container::default() };
-        let same = Container { command: Some(vec!["y".into()]), ..a.clone() };
-        let other = Container { image: Some("z".into()), ..a.clone() };
+        let a = Container {
+            name: "a".into(),
+            image: Some("x".into()),
+            ..Container::default()
+        };
+        let same = Container {
+            command: Some(vec!["y".into()]),
+            ..a.clone()
+        };
+        let other = Container {
+            image: Some("z".into()),
+            ..a.clone()
+        };
         assert_eq!(of(&a), of(&same));
         assert_ne!(of(&a), of(&other));
     }

@@ -25,7 +25,12 @@ pub fn parse_resolv_conf(text: &str) -> DnsConfig {
         let mut words = line.split_whitespace();
         match words.next() {
             Some("nameserver") => dns.servers.extend(words.next().map(str::to_owned)),
-            Some("search" | "domain") => dns.searches = words.filter(|w| *w != ".").map(|w| w.trim_end_matches('.').to_owned()).collect(),
+            Some("search" | "domain") => {
+                dns.searches = words
+                    .filter(|w| *w != ".")
+                    .map(|w| w.trim_end_matches('.').to_owned())
+                    .collect()
+            }
             Some("options") => dns.options = words.map(str::to_owned).collect(),
             _ => {}
         }
@@ -52,7 +57,11 @@ pub fn of_pod(pod: &Pod, cluster: &ClusterDns) -> (DnsConfig, Option<String>) {
         append(&mut dns.servers, own.nameservers.iter().flatten());
         append(&mut dns.searches, own.searches.iter().flatten());
         for option in own.options.iter().flatten() {
-            merge_option(&mut dns.options, option.name.as_deref().unwrap_or_default(), option.value.as_deref());
+            merge_option(
+                &mut dns.options,
+                option.name.as_deref().unwrap_or_default(),
+                option.value.as_deref(),
+            );
         }
     }
     let warning = limit(&mut dns);
@@ -63,10 +72,18 @@ fn cluster_first(namespace: &str, cluster: &ClusterDns) -> DnsConfig {
     let mut searches = Vec::new();
     if !cluster.domain.is_empty() {
         let domain = &cluster.domain;
-        searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
+        searches = vec![
+            format!("{namespace}.svc.{domain}"),
+            format!("svc.{domain}"),
+            domain.clone(),
+        ];
     }
     append(&mut searches, cluster.host.searches.iter());
-    DnsConfig { servers: cluster.servers.clone(), searches, options: vec!["ndots:5".into()] }
+    DnsConfig {
+        servers: cluster.servers.clone(),
+        searches,
+        options: vec!["ndots:5".into()],
+    }
 }
 
 fn append<'a>(list: &mut Vec<String>, more: impl Iterator<Item = &'a String>) {
@@ -114,32 +131,50 @@ mod tests {
     use serde_json::json;
 
     fn check(spec: serde_json::Value, servers: &[&str], searches: &[&str], options: &[&str]) {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": spec})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": spec})).unwrap();
         let cluster = ClusterDns {
             servers: vec!["10.96.0.10".into()],
             domain: "cluster.local".into(),
             host: parse_resolv_conf("nameserver 1.1.1.1\nsearch lan.\noptions timeout:1\n"),
         };
         let (dns, _) = of_pod(&pod, &cluster);
-        assert_eq!((dns.servers, dns.searches, dns.options), (
-            servers.iter().map(|s| s.to_string()).collect(),
-            searches.iter().map(|s| s.to_string()).collect(),
-            options.iter().map(|s| s.to_string()).collect()
-        ));
+        assert_eq!(
+            (dns.servers, dns.searches, dns.options),
+            (
+                servers.iter().map(|s| s.to_string()).collect(),
+                searches.iter().map(|s| s.to_string()).collect(),
+                options.iter().map(|s| s.to_string()).collect()
+            )
+        );
     }
 
     #[test]
     fn policies() {
-        let cluster = ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"];
+        let cluster = [
+            "ns.svc.cluster.local",
+            "svc.cluster.local",
+            "cluster.local",
+            "lan",
+        ];
         check(json!({"containers": []}), &["10.96.0.10"], &cluster, &["ndots:5"]);
-        check(json!({"containers": [], "hostNetwork": true}), &["1.1.1.1"], &["lan"], &["timeout:1"]);
+        check(
+            json!({"containers": [], "hostNetwork": true}),
+            &["1.1.1.1"],
+            &["lan"],
+            &["timeout:1"],
+        );
         check(
             json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
-            &["10.96.0.10"], &cluster, &["ndots:5"],
+            &["10.96.0.10"],
+            &cluster,
+            &["ndots:5"],
         );
         check(
             json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}),
-            &["9.9.9.9"], &[], &["ndots:2", "edns0"],
+            &["9.9.9.9"],
+            &[],
+            &["ndots:2", "edns0"],
         );
     }
 }

@@ -25,7 +25,11 @@ pub struct Sources {
 }
 
 /// The variables in the order they are set, or why they cannot be made (a `CreateContainerConfigError`).
-pub fn of_container(pod: &Pod, container: &Container, from: &Sources) -> Result<Vec<(String, String)>, String> {
+pub fn of_container(
+    pod: &Pod,
+    container: &Container,
+    from: &Sources,
+) -> Result<Vec<(String, String)>, String> {
     let services = service_env::variables(pod, &from.services);
     let mut vars: Vec<(String, String)> = Vec::new();
     for source in container.env_from.iter().flatten() {
@@ -77,14 +81,22 @@ fn env_from(pod: &Pod, source: &EnvFromSource, from: &Sources) -> Result<Vec<(St
     if let Some(reference) = &source.secret_ref {
         match from.secrets.get(&reference.name) {
             Some(secret) => out.extend(
-                secret.data.iter().flatten().map(|(k, v)| (k.clone(), String::from_utf8_lossy(&v.0).into_owned())),
+                secret
+                    .data
+                    .iter()
+                    .flatten()
+                    .map(|(k, v)| (k.clone(), String::from_utf8_lossy(&v.0).into_owned())),
             ),
             None if reference.optional.unwrap_or(false) => {}
             None => return Err(format!("secret \"{}\" not found", reference.name)),
         }
     }
     let _ = pod;
-    Ok(out.into_iter().map(|(k, v)| (format!("{prefix}{k}"), v)).filter(|(k, _)| is_env_name(k)).collect())
+    Ok(out
+        .into_iter()
+        .map(|(k, v)| (format!("{prefix}{k}"), v))
+        .filter(|(k, _)| is_env_name(k))
+        .collect())
 }
 
 /// What the API accepts as a variable's name: printable ASCII without `=`.
@@ -108,23 +120,37 @@ fn value_from(
     if let Some(r) = &source.config_map_key_ref {
         let optional = r.optional.unwrap_or(false);
         let Some(map) = from.config_maps.get(&r.name) else {
-            return if optional { Ok(None) } else { Err(format!("configmap \"{}\" not found", r.name)) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(format!("configmap \"{}\" not found", r.name))
+            };
         };
         return match map.data.as_ref().and_then(|d| d.get(&r.key)) {
             Some(value) => Ok(Some(value.clone())),
             None if optional => Ok(None),
-            None => Err(format!("couldn't find key {} in ConfigMap {namespace}/{}", r.key, r.name)),
+            None => Err(format!(
+                "couldn't find key {} in ConfigMap {namespace}/{}",
+                r.key, r.name
+            )),
         };
     }
     if let Some(r) = &source.secret_key_ref {
         let optional = r.optional.unwrap_or(false);
         let Some(secret) = from.secrets.get(&r.name) else {
-            return if optional { Ok(None) } else { Err(format!("secret \"{}\" not found", r.name)) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(format!("secret \"{}\" not found", r.name))
+            };
         };
         return match secret.data.as_ref().and_then(|d| d.get(&r.key)) {
             Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
             None if optional => Ok(None),
-            None => Err(format!("couldn't find key {} in Secret {namespace}/{}", r.key, r.name)),
+            None => Err(format!(
+                "couldn't find key {} in Secret {namespace}/{}",
+                r.key, r.name
+            )),
         };
     }
     Ok(None)
@@ -140,7 +166,11 @@ pub fn field_value(pod: &Pod, path: &str, host_ips: &[String], pod_ips: &[String
             "metadata.annotations" => &metadata.annotations,
             _ => return Err(format!("fieldPath \"{path}\" does not support subscript")),
         };
-        return Ok(from.as_ref().and_then(|m| m.get(key)).cloned().unwrap_or_default());
+        return Ok(from
+            .as_ref()
+            .and_then(|m| m.get(key))
+            .cloned()
+            .unwrap_or_default());
     }
     Ok(match path {
         "metadata.name" => pod::name(pod).to_owned(),
@@ -165,7 +195,11 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 
 /// `key="value"` lines, values quoted as Go's `%q` quotes them.
 fn format_map(map: &Option<BTreeMap<String, String>>) -> String {
-    map.iter().flatten().map(|(k, v)| format!("{k}={}", serde_json::Value::from(v.as_str()))).collect::<Vec<_>>().join("\n")
+    map.iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", serde_json::Value::from(v.as_str())))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The value of a resource reference, divided and rounded up.
@@ -184,16 +218,25 @@ pub fn resource_value(
         _ => container,
     };
     let resources = target.resources.clone().unwrap_or_default();
-    let (side, name) =
-        selector.resource.split_once('.').ok_or_else(|| format!("unsupported container resource : {}", selector.resource))?;
+    let (side, name) = selector
+        .resource
+        .split_once('.')
+        .ok_or_else(|| format!("unsupported container resource : {}", selector.resource))?;
     let amount = match side {
         "limits" => quantity::get(&resources.limits, name).or_else(|| allocatable.get(name)),
         "requests" => quantity::get(&resources.requests, name),
         _ => return Err(format!("unsupported container resource : {}", selector.resource)),
     };
     let milli = amount.map_or(0, quantity::milli);
-    let divisor = selector.divisor.as_ref().map(quantity::milli).filter(|d| *d > 0).unwrap_or(1000);
-    Ok((i128::from(milli) + i128::from(divisor) - 1).div_euclid(i128::from(divisor)).to_string())
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .map(quantity::milli)
+        .filter(|d| *d > 0)
+        .unwrap_or(1000);
+    Ok((i128::from(milli) + i128::from(divisor) - 1)
+        .div_euclid(i128::from(divisor))
+        .to_string())
 }
 
 #[cfg(test)]
@@ -223,8 +266,14 @@ mod tests {
         let c = &pod::containers(&pod)[0];
         let vars = of_container(&pod, c, &from).unwrap();
         let text: Vec<_> = vars.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(text, ["X_k=v", "A=1", "B=1-v-$(NO)", "N=p", "L=web", "CPU=2", "MEM=64"]);
+        assert_eq!(
+            text,
+            ["X_k=v", "A=1", "B=1-v-$(NO)", "N=p", "L=web", "CPU=2", "MEM=64"]
+        );
         from.config_maps.clear();
-        assert_eq!(of_container(&pod, c, &from).unwrap_err(), "configmap \"cm\" not found");
+        assert_eq!(
+            of_container(&pod, c, &from).unwrap_err(),
+            "configmap \"cm\" not found"
+        );
     }
 }

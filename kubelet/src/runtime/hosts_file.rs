@@ -35,7 +35,18 @@ fn alias_lines(aliases: &[HostAlias]) -> String {
     }
     let mut text = String::from("\n# Entries added by HostAliases.\n");
     for alias in aliases {
-        let _ = writeln!(text, "{}\t{}", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
+        let _ = writeln!(
+            text,
+            "{}\t{}",
+            alias.ip,
+            alias
+                .hostnames
+                .iter()
+                .flatten()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("\t")
+        );
     }
     text
 }
@@ -46,8 +57,16 @@ mod tests {
 
     #[test]
     fn own_line_and_aliases() {
-        let alias = HostAlias { ip: "1.2.3.4".into(), hostnames: Some(vec!["a".into(), "b".into()]) };
-        let text = render(&["10.0.0.5".into()], "web-0", "web.ns.svc.cluster.local", &[alias]);
+        let alias = HostAlias {
+            ip: "1.2.3.4".into(),
+            hostnames: Some(vec!["a".into(), "b".into()]),
+        };
+        let text = render(
+            &["10.0.0.5".into()],
+            "web-0",
+            "web.ns.svc.cluster.local",
+            &[alias],
+        );
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"));
         assert!(text.ends_with(
             "10.0.0.5\tweb-0.web.ns.svc.cluster.local\tweb-0\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"

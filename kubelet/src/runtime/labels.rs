@@ -22,14 +22,25 @@ pub const TERMINATION_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePe
 
 /// Labels of a sandbox: the pod's own and the three that identify it.
 pub fn sandbox_labels(pod: &Pod) -> HashMap<String, String> {
-    let mut labels: HashMap<_, _> = pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
+    let mut labels: HashMap<_, _> = pod
+        .metadata
+        .labels
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
     identify(pod, &mut labels);
     labels
 }
 
 /// Annotations of a sandbox: the pod's own.
 pub fn sandbox_annotations(pod: &Pod) -> HashMap<String, String> {
-    pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect()
+    pod.metadata
+        .annotations
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect()
 }
 
 pub fn container_labels(pod: &Pod, container: &Container) -> HashMap<String, String> {
@@ -40,7 +51,11 @@ pub fn container_labels(pod: &Pod, container: &Container) -> HashMap<String, Str
 }
 
 /// Annotations of a container: what a kubelet that lost its memory needs to go on.
-pub fn container_annotations(pod: &Pod, container: &Container, restart_count: u32) -> HashMap<String, String> {
+pub fn container_annotations(
+    pod: &Pod,
+    container: &Container,
+    restart_count: u32,
+) -> HashMap<String, String> {
     let mut out = HashMap::with_capacity(8);
     out.insert(HASH.into(), format!("{:x}", container_hash::of(container)));
     out.insert(RESTART_COUNT.into(), restart_count.to_string());

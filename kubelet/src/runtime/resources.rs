@@ -62,7 +62,11 @@ pub fn qos(pod: &Pod) -> Qos {
 
 /// cgroup v1 cpu shares for a request in thousandths of a CPU.
 pub fn shares(milli_cpu: i64) -> i64 {
-    if milli_cpu == 0 { MIN_SHARES } else { (milli_cpu * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES) }
+    if milli_cpu == 0 {
+        MIN_SHARES
+    } else {
+        (milli_cpu * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES)
+    }
 }
 
 /// cgroup v2 weight for the same shares.
@@ -72,7 +76,11 @@ pub fn weight(shares: i64) -> i64 {
 
 /// CFS quota in microseconds per 100 ms for a limit in thousandths; 0 means none.
 pub fn quota(milli_cpu: i64) -> i64 {
-    if milli_cpu == 0 { 0 } else { (milli_cpu * CPU_PERIOD_US / 1000).max(MIN_QUOTA_US) }
+    if milli_cpu == 0 {
+        0
+    } else {
+        (milli_cpu * CPU_PERIOD_US / 1000).max(MIN_QUOTA_US)
+    }
 }
 
 /// oom_score_adj of a container before clamping.
@@ -181,7 +189,13 @@ mod tests {
 
     fn pod(resources: serde_json::Value) -> Pod {
         let container = serde_json::from_value(json!({"name": "c", "resources": resources})).unwrap();
-        Pod { spec: Some(PodSpec { containers: vec![container], ..PodSpec::default() }), ..Pod::default() }
+        Pod {
+            spec: Some(PodSpec {
+                containers: vec![container],
+                ..PodSpec::default()
+            }),
+            ..Pod::default()
+        }
     }
 
     #[test]
@@ -190,7 +204,10 @@ mod tests {
             (json!({}), Qos::BestEffort),
             (json!({"requests": {"cpu": "100m"}}), Qos::Burstable),
             (json!({"limits": {"cpu": "1", "memory": "1Gi"}}), Qos::Guaranteed),
-            (json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}), Qos::Burstable),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}),
+                Qos::Burstable,
+            ),
             (json!({"limits": {"cpu": "1"}}), Qos::Burstable),
         ] {
             assert_eq!(qos(&pod(resources.clone())), class, "{resources}");
@@ -199,12 +216,25 @@ mod tests {
 
     #[test]
     fn kernel_numbers() {
-        assert_eq!((shares(0), shares(100), shares(1000), shares(1_000_000)), (2, 102, 1024, 262_144));
+        assert_eq!(
+            (shares(0), shares(100), shares(1000), shares(1_000_000)),
+            (2, 102, 1024, 262_144)
+        );
         assert_eq!((quota(0), quota(5), quota(500)), (0, 1000, 50_000));
         assert_eq!(weight(1024), 39);
         let p = pod(json!({"requests": {"memory": "1Gi"}}));
-        assert_eq!(oom_score_adj(&p, &p.spec.as_ref().unwrap().containers[0], 4 << 30), 750);
-        let limits = NodeLimits { memory_bytes: 4 << 30, oom_score_adj_min: 800, cpu_cfs_quota: true };
-        assert_eq!(of_container(&p, &p.spec.as_ref().unwrap().containers[0], limits).oom_score_adj, 800);
+        assert_eq!(
+            oom_score_adj(&p, &p.spec.as_ref().unwrap().containers[0], 4 << 30),
+            750
+        );
+        let limits = NodeLimits {
+            memory_bytes: 4 << 30,
+            oom_score_adj_min: 800,
+            cpu_cfs_quota: true,
+        };
+        assert_eq!(
+            of_container(&p, &p.spec.as_ref().unwrap().containers[0], limits).oom_score_adj,
+            800
+        );
     }
 }

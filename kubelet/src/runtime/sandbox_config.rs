@@ -4,7 +4,8 @@ use super::{labels, resources, security};
 use crate::pod;
 use k8s_openapi::api::core::v1::Pod;
 use keelson_proto::cri::v1::{
-    DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol,
+    DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata,
+    PortMapping, Protocol,
 };
 
 /// Longest host name Linux takes.
@@ -24,7 +25,12 @@ pub struct SandboxSettings {
 
 /// Directory of a pod's logs: `<pod logs>/<namespace>_<name>_<uid>`.
 pub fn log_directory(pod_logs_dir: &str, pod: &Pod) -> String {
-    format!("{pod_logs_dir}/{}_{}_{}", pod::namespace(pod), pod::name(pod), pod::uid(pod))
+    format!(
+        "{pod_logs_dir}/{}_{}_{}",
+        pod::namespace(pod),
+        pod::name(pod),
+        pod::uid(pod)
+    )
 }
 
 /// Host name and, where the pod has a subdomain, the domain it lies in.
@@ -33,10 +39,16 @@ pub fn hostname_and_domain(pod: &Pod, cluster_domain: &str) -> (String, String) 
     if let Some(name) = &spec.hostname_override {
         return (name.clone(), String::new());
     }
-    let mut hostname = spec.hostname.clone().filter(|h| !h.is_empty()).unwrap_or_else(|| {
-        let name = pod::name(pod);
-        name[..name.len().min(HOSTNAME_CHARS_MAX)].trim_end_matches(['-', '.']).to_owned()
-    });
+    let mut hostname = spec
+        .hostname
+        .clone()
+        .filter(|h| !h.is_empty())
+        .unwrap_or_else(|| {
+            let name = pod::name(pod);
+            name[..name.len().min(HOSTNAME_CHARS_MAX)]
+                .trim_end_matches(['-', '.'])
+                .to_owned()
+        });
     let domain = match spec.subdomain.as_deref() {
         Some(sub) if !sub.is_empty() => format!("{sub}.{}.svc.{cluster_domain}", pod::namespace(pod)),
         _ => String::new(),
@@ -48,14 +60,22 @@ pub fn hostname_and_domain(pod: &Pod, cluster_domain: &str) -> (String, String) 
 }
 
 /// The whole configuration for one attempt.
-pub fn render(pod: &Pod, attempt: u32, settings: &SandboxSettings, defaults: &security::Defaults) -> PodSandboxConfig {
+pub fn render(
+    pod: &Pod,
+    attempt: u32,
+    settings: &SandboxSettings,
+    defaults: &security::Defaults,
+) -> PodSandboxConfig {
     let hostname = if pod::host_network(pod) {
         // The runtime takes the node's name for a pod on the host's network.
         String::new()
     } else {
         hostname_and_domain(pod, &settings.cluster_domain).0
     };
-    let sysctls = pod::spec(pod).security_context.as_ref().and_then(|s| s.sysctls.as_ref());
+    let sysctls = pod::spec(pod)
+        .security_context
+        .as_ref()
+        .and_then(|s| s.sysctls.as_ref());
     let limits = resources::of_pod(pod);
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
@@ -73,7 +93,11 @@ pub fn render(pod: &Pod, attempt: u32, settings: &SandboxSettings, defaults: &se
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: settings.cgroup_parent.clone(),
             security_context: Some(security::of_sandbox(pod, defaults)),
-            sysctls: sysctls.into_iter().flatten().map(|s| (s.name.clone(), s.value.clone())).collect(),
+            sysctls: sysctls
+                .into_iter()
+                .flatten()
+                .map(|s| (s.name.clone(), s.value.clone()))
+                .collect(),
             overhead: None,
             resources: Some(LinuxContainerResources {
                 cpu_shares: limits.cpu_shares,
@@ -89,7 +113,10 @@ pub fn render(pod: &Pod, attempt: u32, settings: &SandboxSettings, defaults: &se
 
 fn port_mappings(pod: &Pod) -> Vec<PortMapping> {
     let sidecars = pod::init_containers(pod).iter().filter(|c| pod::is_sidecar(c));
-    let ports = pod::containers(pod).iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    let ports = pod::containers(pod)
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| c.ports.iter().flatten());
     ports
         .map(|p| PortMapping {
             protocol: match p.protocol.as_deref() {
@@ -112,12 +139,21 @@ mod tests {
     #[test]
     fn hostnames() {
         let check = |spec: serde_json::Value, hostname: &str, domain: &str| {
-            let pod: Pod =
-                serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "ns"}, "spec": spec})).unwrap();
-            assert_eq!(hostname_and_domain(&pod, "cluster.local"), (hostname.to_owned(), domain.to_owned()));
+            let pod: Pod = serde_json::from_value(
+                json!({"metadata": {"name": "web-0", "namespace": "ns"}, "spec": spec}),
+            )
+            .unwrap();
+            assert_eq!(
+                hostname_and_domain(&pod, "cluster.local"),
+                (hostname.to_owned(), domain.to_owned())
+            );
         };
         check(json!({"containers": []}), "web-0", "");
-        check(json!({"containers": [], "hostname": "h", "subdomain": "s"}), "h", "s.ns.svc.cluster.local");
+        check(
+            json!({"containers": [], "hostname": "h", "subdomain": "s"}),
+            "h",
+            "s.ns.svc.cluster.local",
+        );
         check(
             json!({"containers": [], "subdomain": "s", "setHostnameAsFQDN": true}),
             "web-0.s.ns.svc.cluster.local",

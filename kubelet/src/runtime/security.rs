@@ -1,19 +1,34 @@
 //! Security settings of sandboxes and containers: users, capabilities, seccomp, namespaces, masked paths.
 
 use crate::pod::{self, Kind};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
+};
 use keelson_proto::cri::v1::{
-    Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
-    SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy, security_profile::ProfileType,
+    Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
+    NamespaceOption, SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy, security_profile::ProfileType,
 };
 
 const MASKED_PATHS: [&str; 10] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
 ];
 const MASKED_SYS: [&str; 2] = ["/sys/firmware", "/sys/devices/virtual/powercap"];
-const READONLY_PATHS: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Node settings the security of pods depends on.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +48,13 @@ pub struct ImageUser {
 
 pub fn namespaces(pod: &Pod, target_id: Option<&str>) -> NamespaceOption {
     let spec = pod::spec(pod);
-    let node = |on: Option<bool>| if on.unwrap_or(false) { NamespaceMode::Node } else { NamespaceMode::Pod };
+    let node = |on: Option<bool>| {
+        if on.unwrap_or(false) {
+            NamespaceMode::Node
+        } else {
+            NamespaceMode::Pod
+        }
+    };
     let pid = match (spec.host_pid, spec.share_process_namespace, target_id) {
         (_, _, Some(_)) => NamespaceMode::Target,
         (Some(true), _, _) => NamespaceMode::Node,
@@ -63,7 +84,10 @@ pub fn of_sandbox(pod: &Pod, defaults: &Defaults) -> LinuxSandboxSecurityContext
         // The sandbox always runs under the runtime's default profile unless the pod says otherwise.
         seccomp: Some(match &context.seccomp_profile {
             Some(profile) => seccomp(profile, defaults),
-            None => SecurityProfile { profile_type: ProfileType::RuntimeDefault as i32, localhost_ref: String::new() },
+            None => SecurityProfile {
+                profile_type: ProfileType::RuntimeDefault as i32,
+                localhost_ref: String::new(),
+            },
         }),
         ..LinuxSandboxSecurityContext::default()
     }
@@ -73,19 +97,27 @@ pub fn of_sandbox(pod: &Pod, defaults: &Defaults) -> LinuxSandboxSecurityContext
 pub fn verify_non_root(pod: &Pod, container: &Container, image: &ImageUser) -> Result<(), String> {
     let pod_context = pod::spec(pod).security_context.clone().unwrap_or_default();
     let context = container.security_context.clone().unwrap_or_default();
-    if !context.run_as_non_root.or(pod_context.run_as_non_root).unwrap_or(false) {
+    if !context
+        .run_as_non_root
+        .or(pod_context.run_as_non_root)
+        .unwrap_or(false)
+    {
         return Ok(());
     }
-    let place = format!("(pod: \"{}\", container: {})", pod::full_name(pod), container.name);
+    let place = format!(
+        "(pod: \"{}\", container: {})",
+        pod::full_name(pod),
+        container.name
+    );
     match context.run_as_user.or(pod_context.run_as_user) {
         Some(0) => return Err(format!("container's runAsUser breaks non-root policy {place}")),
         Some(_) => return Ok(()),
         None => {}
     }
     match (image.uid, image.username.as_str()) {
-        (Some(0), _) => {
-            Err(format!("container has runAsNonRoot and image will run as root {place}"))
-        }
+        (Some(0), _) => Err(format!(
+            "container has runAsNonRoot and image will run as root {place}"
+        )),
         (None, name) if !name.is_empty() => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {place}"
         )),
@@ -105,7 +137,10 @@ pub fn of_container(
     let pod_context = pod::spec(pod).security_context.clone().unwrap_or_default();
     let context = container.security_context.clone().unwrap_or_default();
     let user = context.run_as_user.or(pod_context.run_as_user).or(image.uid);
-    let profile = context.seccomp_profile.as_ref().or(pod_context.seccomp_profile.as_ref());
+    let profile = context
+        .seccomp_profile
+        .as_ref()
+        .or(pod_context.seccomp_profile.as_ref());
     let privileged = context.privileged.unwrap_or(false);
     let unmasked = privileged || context.proc_mount.as_deref() == Some("Unmasked");
     LinuxContainerSecurityContext {
@@ -116,22 +151,40 @@ pub fn of_container(
         }),
         privileged,
         namespace_options: Some(namespaces(pod, target_id.filter(|_| kind == Kind::Ephemeral))),
-        selinux_options: selinux(context.se_linux_options.as_ref().or(pod_context.se_linux_options.as_ref())),
+        selinux_options: selinux(
+            context
+                .se_linux_options
+                .as_ref()
+                .or(pod_context.se_linux_options.as_ref()),
+        ),
         run_as_user: user.map(int64),
-        run_as_username: if user.is_none() { image.username.clone() } else { String::new() },
+        run_as_username: if user.is_none() {
+            image.username.clone()
+        } else {
+            String::new()
+        },
         run_as_group: context.run_as_group.or(pod_context.run_as_group).map(int64),
         readonly_rootfs: context.read_only_root_filesystem.unwrap_or(false),
         supplemental_groups: groups(&pod_context),
         supplemental_groups_policy: groups_policy(&pod_context),
         no_new_privs: no_new_privs(&context),
-        masked_paths: if unmasked { vec![] } else { strings(MASKED_PATHS.iter().chain(&MASKED_SYS)) },
-        readonly_paths: if unmasked { vec![] } else { strings(READONLY_PATHS.iter()) },
+        masked_paths: if unmasked {
+            vec![]
+        } else {
+            strings(MASKED_PATHS.iter().chain(&MASKED_SYS))
+        },
+        readonly_paths: if unmasked {
+            vec![]
+        } else {
+            strings(READONLY_PATHS.iter())
+        },
         seccomp: Some(match profile {
             _ if privileged => unconfined(),
             Some(profile) => seccomp(profile, defaults),
-            None if defaults.seccomp_default => {
-                SecurityProfile { profile_type: ProfileType::RuntimeDefault as i32, localhost_ref: String::new() }
-            }
+            None if defaults.seccomp_default => SecurityProfile {
+                profile_type: ProfileType::RuntimeDefault as i32,
+                localhost_ref: String::new(),
+            },
             None => unconfined(),
         }),
         ..LinuxContainerSecurityContext::default()
@@ -139,7 +192,11 @@ pub fn of_container(
 }
 
 pub fn is_privileged(container: &Container) -> bool {
-    container.security_context.as_ref().and_then(|s| s.privileged).unwrap_or(false)
+    container
+        .security_context
+        .as_ref()
+        .and_then(|s| s.privileged)
+        .unwrap_or(false)
 }
 
 /// Upstream sets no_new_privs when escalation is forbidden and nothing already implies it.
@@ -166,19 +223,27 @@ fn groups_policy(context: &PodSecurityContext) -> i32 {
 
 fn seccomp(profile: &SeccompProfile, defaults: &Defaults) -> SecurityProfile {
     match profile.type_.as_str() {
-        "RuntimeDefault" => {
-            SecurityProfile { profile_type: ProfileType::RuntimeDefault as i32, localhost_ref: String::new() }
-        }
+        "RuntimeDefault" => SecurityProfile {
+            profile_type: ProfileType::RuntimeDefault as i32,
+            localhost_ref: String::new(),
+        },
         "Localhost" => SecurityProfile {
             profile_type: ProfileType::Localhost as i32,
-            localhost_ref: format!("{}/{}", defaults.seccomp_root, profile.localhost_profile.as_deref().unwrap_or_default()),
+            localhost_ref: format!(
+                "{}/{}",
+                defaults.seccomp_root,
+                profile.localhost_profile.as_deref().unwrap_or_default()
+            ),
         },
         _ => unconfined(),
     }
 }
 
 fn unconfined() -> SecurityProfile {
-    SecurityProfile { profile_type: ProfileType::Unconfined as i32, localhost_ref: String::new() }
+    SecurityProfile {
+        profile_type: ProfileType::Unconfined as i32,
+        localhost_ref: String::new(),
+    }
 }
 
 fn selinux(options: Option<&SELinuxOptions>) -> Option<SeLinuxOption> {
@@ -206,15 +271,53 @@ mod tests {
     #[test]
     fn non_root_is_verified_against_spec_then_image() {
         let check = |run_as_user: Option<i64>, image: ImageUser| {
-            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"},
-                "spec": {"securityContext": {"runAsNonRoot": true}, "containers": [{"name": "c"}]}})).unwrap();
+            let pod: Pod =
+                serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"},
+                "spec": {"securityContext": {"runAsNonRoot": true}, "containers": [{"name": "c"}]}}))
+                .unwrap();
             let mut container = pod::containers(&pod)[0].clone();
-            container.security_context = Some(SecurityContext { run_as_user, ..SecurityContext::default() });
+            container.security_context = Some(SecurityContext {
+                run_as_user,
+                ..SecurityContext::default()
+            });
             verify_non_root(&pod, &container, &image)
         };
-        assert!(check(Some(0), ImageUser::default()).unwrap_err().contains("breaks non-root policy"));
-        assert!(check(Some(5), ImageUser { uid: Some(0), ..ImageUser::default() }).is_ok());
-        assert!(check(None, ImageUser { uid: Some(0), ..ImageUser::default() }).unwrap_err().contains("image will run as root"));
-        assert!(check(None, ImageUser { uid: None, username: "www".into() }).unwrap_err().contains("non-numeric user (www)"));
+        assert!(
+            check(Some(0), ImageUser::default())
+                .unwrap_err()
+                .contains("breaks non-root policy")
+        );
+        assert!(
+            check(
+                Some(5),
+                ImageUser {
+                    uid: Some(0),
+                    ..ImageUser::default()
+                }
+            )
+            .is_ok()
+        );
+        assert!(
+            check(
+                None,
+                ImageUser {
+                    uid: Some(0),
+                    ..ImageUser::default()
+                }
+            )
+            .unwrap_err()
+            .contains("image will run as root")
+        );
+        assert!(
+            check(
+                None,
+                ImageUser {
+                    uid: None,
+                    username: "www".into()
+                }
+            )
+            .unwrap_err()
+            .contains("non-numeric user (www)")
+        );
     }
 }

@@ -13,8 +13,9 @@ pub fn variables(pod: &Pod, services: &[Arc<Service>]) -> BTreeMap<String, Strin
     let links = pod::spec(pod).enable_service_links.unwrap_or(true);
     let mut out = BTreeMap::new();
     // The pod's own namespace wins over the master service of the same name.
-    let (master, own): (Vec<_>, Vec<_>) =
-        services.iter().partition(|s| key(s) == MASTER && pod::namespace(pod) != MASTER.0);
+    let (master, own): (Vec<_>, Vec<_>) = services
+        .iter()
+        .partition(|s| key(s) == MASTER && pod::namespace(pod) != MASTER.0);
     for service in master.into_iter().chain(own) {
         let visible = key(service) == MASTER || (links && key(service).0 == pod::namespace(pod));
         if visible {
@@ -25,22 +26,34 @@ pub fn variables(pod: &Pod, services: &[Arc<Service>]) -> BTreeMap<String, Strin
 }
 
 fn key(service: &Service) -> (&str, &str) {
-    (service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default())
+    (
+        service.metadata.namespace.as_deref().unwrap_or_default(),
+        service.metadata.name.as_deref().unwrap_or_default(),
+    )
 }
 
 fn of_service(service: &Service, out: &mut BTreeMap<String, String>) {
     let Some(spec) = &service.spec else { return };
     let ip = spec.cluster_ip.as_deref().unwrap_or_default();
     let ports = spec.ports.as_deref().unwrap_or_default();
-    let (false, Some(first)) = (ip.is_empty() || ip == "None", ports.first()) else { return };
+    let (false, Some(first)) = (ip.is_empty() || ip == "None", ports.first()) else {
+        return;
+    };
     let prefix = variable_name(key(service).1);
     out.insert(format!("{prefix}_SERVICE_HOST"), ip.into());
     out.insert(format!("{prefix}_SERVICE_PORT"), first.port.to_string());
-    let joined = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    let joined = if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    };
     for (i, port) in ports.iter().enumerate() {
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
         if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
-            out.insert(format!("{prefix}_SERVICE_PORT_{}", variable_name(name)), port.port.to_string());
+            out.insert(
+                format!("{prefix}_SERVICE_PORT_{}", variable_name(name)),
+                port.port.to_string(),
+            );
         }
         let url = format!("{}://{joined}:{}", protocol.to_lowercase(), port.port);
         if i == 0 {
@@ -66,8 +79,11 @@ mod tests {
     #[test]
     fn own_namespace_and_master_only() {
         let service = |ns: &str, name: &str, ip: &str| -> Arc<Service> {
-            Arc::new(serde_json::from_value(json!({"metadata": {"namespace": ns, "name": name},
-                "spec": {"clusterIP": ip, "ports": [{"port": 443, "name": "https", "protocol": "TCP"}]}})).unwrap())
+            Arc::new(
+                serde_json::from_value(json!({"metadata": {"namespace": ns, "name": name},
+                "spec": {"clusterIP": ip, "ports": [{"port": 443, "name": "https", "protocol": "TCP"}]}}))
+                .unwrap(),
+            )
         };
         let services = [
             service("default", "kubernetes", "10.96.0.1"),
@@ -75,11 +91,18 @@ mod tests {
             service("ns", "headless", "None"),
             service("other", "db", "10.96.0.8"),
         ];
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": {"containers": []}})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": {"containers": []}}))
+                .unwrap();
         let vars = variables(&pod, &services);
         assert_eq!(vars["KUBERNETES_SERVICE_HOST"], "10.96.0.1");
         assert_eq!(vars["MY_WEB_PORT_443_TCP"], "tcp://10.96.0.7:443");
         assert_eq!(vars["MY_WEB_SERVICE_PORT_HTTPS"], "443");
-        assert_eq!(vars.keys().filter(|k| k.starts_with("DB") || k.starts_with("HEADLESS")).count(), 0);
+        assert_eq!(
+            vars.keys()
+                .filter(|k| k.starts_with("DB") || k.starts_with("HEADLESS"))
+                .count(),
+            0
+        );
     }
 }

@@ -81,7 +81,9 @@ impl PodSeen {
 
     /// Whether any container may still have a process.
     pub fn any_running(&self) -> bool {
-        self.containers.iter().any(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
+        self.containers
+            .iter()
+            .any(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
     }
 
     /// Takes in a fresh reading of one container, replacing the old one.
@@ -99,8 +101,10 @@ impl PodSeen {
     }
 
     pub fn sort(&mut self) {
-        self.sandboxes.sort_by_key(|s| std::cmp::Reverse((s.attempt, s.created_at)));
-        self.containers.sort_by_key(|c| std::cmp::Reverse((c.created_at, c.attempt)));
+        self.sandboxes
+            .sort_by_key(|s| std::cmp::Reverse((s.attempt, s.created_at)));
+        self.containers
+            .sort_by_key(|c| std::cmp::Reverse((c.created_at, c.attempt)));
     }
 }
 
@@ -126,12 +130,21 @@ pub fn container(sandbox_id: &str, status: &cri::ContainerStatus) -> ContainerSe
         reason: status.reason.clone(),
         message: status.message.clone(),
         image: status.image.as_ref().map(|i| i.image.clone()).unwrap_or_default(),
-        image_id: if status.image_ref.is_empty() { status.image_id.clone() } else { status.image_ref.clone() },
-        hash: status.annotations.get(labels::HASH).and_then(|h| u32::from_str_radix(h, 16).ok()),
+        image_id: if status.image_ref.is_empty() {
+            status.image_id.clone()
+        } else {
+            status.image_ref.clone()
+        },
+        hash: status
+            .annotations
+            .get(labels::HASH)
+            .and_then(|h| u32::from_str_radix(h, 16).ok()),
         log_path: status.log_path.clone(),
-        user: status.user.as_ref().and_then(|u| u.linux.as_ref()).map(|u| {
-            (u.uid, u.gid, u.supplemental_groups.clone())
-        }),
+        user: status
+            .user
+            .as_ref()
+            .and_then(|u| u.linux.as_ref())
+            .map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
     }
 }
 
@@ -154,7 +167,9 @@ pub fn sandbox(status: &cri::PodSandboxStatus) -> SandboxSeen {
 
 /// CRI's nanoseconds since the epoch; zero means "not yet".
 pub fn nanos(ns: i64) -> Option<Timestamp> {
-    (ns > 0).then(|| Timestamp::from_nanosecond(i128::from(ns)).ok()).flatten()
+    (ns > 0)
+        .then(|| Timestamp::from_nanosecond(i128::from(ns)).ok())
+        .flatten()
 }
 
 fn restart_count(annotations: &HashMap<String, String>) -> Option<u32> {

@@ -11,10 +11,18 @@ struct Verdict {
     message: Option<String>,
 }
 
-const YES: Verdict = Verdict { status: true, reason: None, message: None };
+const YES: Verdict = Verdict {
+    status: true,
+    reason: None,
+    message: None,
+};
 
 fn no(reason: &'static str, message: Option<String>) -> Verdict {
-    Verdict { status: false, reason: Some(reason), message }
+    Verdict {
+        status: false,
+        reason: Some(reason),
+        message,
+    }
 }
 
 /// The five conditions the kubelet owns, and whatever others the pod already has.
@@ -22,7 +30,11 @@ pub(super) fn of(pod: &Pod, status: &PodStatus, sandbox_ready: bool, now: Timest
     let phase = status.phase.as_deref().unwrap_or_default();
     let containers = containers_ready(pod, status, phase);
     let ready = ready(pod, &containers);
-    let network = Verdict { status: sandbox_ready, reason: None, message: None };
+    let network = Verdict {
+        status: sandbox_ready,
+        reason: None,
+        message: None,
+    };
     let own = [
         ("PodReadyToStartContainers", network),
         ("Initialized", initialized(pod, status, phase)),
@@ -30,7 +42,11 @@ pub(super) fn of(pod: &Pod, status: &PodStatus, sandbox_ready: bool, now: Timest
         ("ContainersReady", containers),
         ("PodScheduled", YES),
     ];
-    let old: &[PodCondition] = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let old: &[PodCondition] = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     let mut out: Vec<PodCondition> = own
         .into_iter()
         .map(|(type_, verdict)| {
@@ -50,7 +66,11 @@ pub(super) fn of(pod: &Pod, status: &PodStatus, sandbox_ready: bool, now: Timest
             }
         })
         .collect();
-    let foreign: Vec<_> = old.iter().filter(|o| !out.iter().any(|c| c.type_ == o.type_)).cloned().collect();
+    let foreign: Vec<_> = old
+        .iter()
+        .filter(|o| !out.iter().any(|c| c.type_ == o.type_))
+        .cloned()
+        .collect();
     out.extend(foreign);
     out
 }
@@ -61,7 +81,9 @@ fn containers_ready(pod: &Pod, status: &PodStatus, phase: &str) -> Verdict {
         .zip(status.init_container_statuses.iter().flatten())
         .filter(|(c, _)| pod::is_sidecar(c))
         .map(|(_, s)| s);
-    let all: Vec<_> = sidecars.chain(status.container_statuses.iter().flatten()).collect();
+    let all: Vec<_> = sidecars
+        .chain(status.container_statuses.iter().flatten())
+        .collect();
     if phase == "Succeeded" {
         return no("PodCompleted", None);
     }
@@ -72,14 +94,25 @@ fn containers_ready(pod: &Pod, status: &PodStatus, phase: &str) -> Verdict {
     if unready.is_empty() {
         return YES;
     }
-    no("ContainersNotReady", Some(format!("containers with unready status: [{}]", unready.join(" "))))
+    no(
+        "ContainersNotReady",
+        Some(format!("containers with unready status: [{}]", unready.join(" "))),
+    )
 }
 
 fn ready(pod: &Pod, containers: &Verdict) -> Verdict {
     if !containers.status {
-        return Verdict { status: false, reason: containers.reason, message: containers.message.clone() };
+        return Verdict {
+            status: false,
+            reason: containers.reason,
+            message: containers.message.clone(),
+        };
     }
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     let mut missing = Vec::new();
     for gate in pod::spec(pod).readiness_gates.iter().flatten() {
         match conditions.iter().find(|c| c.type_ == gate.condition_type) {
@@ -94,24 +127,46 @@ fn ready(pod: &Pod, containers: &Verdict) -> Verdict {
             Some(_) => {}
         }
     }
-    if missing.is_empty() { YES } else { no("ReadinessGatesNotReady", Some(missing.join(", "))) }
+    if missing.is_empty() {
+        YES
+    } else {
+        no("ReadinessGatesNotReady", Some(missing.join(", ")))
+    }
 }
 
 fn initialized(pod: &Pod, status: &PodStatus, phase: &str) -> Verdict {
     if phase == "Succeeded" {
-        return Verdict { status: true, reason: Some("PodCompleted"), message: None };
+        return Verdict {
+            status: true,
+            reason: Some("PodCompleted"),
+            message: None,
+        };
     }
-    let started = status.container_statuses.iter().flatten().any(|s| s.container_id.is_some());
+    let started = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .any(|s| s.container_id.is_some());
     let incomplete: Vec<&str> = pod::init_containers(pod)
         .iter()
         .zip(status.init_container_statuses.iter().flatten())
         .filter(|(c, s)| {
-            if pod::is_sidecar(c) { !started && s.started != Some(true) } else { !s.ready && !started }
+            if pod::is_sidecar(c) {
+                !started && s.started != Some(true)
+            } else {
+                !s.ready && !started
+            }
         })
         .map(|(_, s)| s.name.as_str())
         .collect();
     if incomplete.is_empty() {
         return YES;
     }
-    no("ContainersNotInitialized", Some(format!("containers with incomplete status: [{}]", incomplete.join(" "))))
+    no(
+        "ContainersNotInitialized",
+        Some(format!(
+            "containers with incomplete status: [{}]",
+            incomplete.join(" ")
+        )),
+    )
 }

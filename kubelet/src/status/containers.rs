@@ -6,8 +6,8 @@ use crate::plan::restart;
 use crate::pod::{self, Kind};
 use crate::runtime::state::{ContainerSeen, ContainerState as State};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, LinuxContainerUser, Pod, PodStatus, VolumeMountStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -27,7 +27,14 @@ pub(super) fn statuses(pod: &Pod, seen: &Seen, known: &Known) -> PodStatus {
     status
 }
 
-fn of_container(pod: &Pod, c: &Container, kind: Kind, seen: &Seen, known: &Known, has_init: bool) -> ContainerStatus {
+fn of_container(
+    pod: &Pod,
+    c: &Container,
+    kind: Kind,
+    seen: &Seen,
+    known: &Known,
+    has_init: bool,
+) -> ContainerStatus {
     let latest = seen.runtime.latest(&c.name);
     let old = pod::api_container_status(pod, kind, &c.name);
     let mut status = match latest {
@@ -37,21 +44,31 @@ fn of_container(pod: &Pod, c: &Container, kind: Kind, seen: &Seen, known: &Known
     if let Some(latest) = latest {
         let previous = seen.runtime.previous(&c.name);
         status.last_state = previous.and_then(|p| ended(p, known)).or_else(|| {
-            old.filter(|o| o.restart_count == status.restart_count).and_then(|o| o.last_state.clone())
+            old.filter(|o| o.restart_count == status.restart_count)
+                .and_then(|o| o.last_state.clone())
         });
         overlay_waiting(pod, c, kind, latest, known, &mut status);
     }
-    let verdicts = latest.and_then(|l| seen.probes.get(&l.id)).copied().unwrap_or_default();
+    let verdicts = latest
+        .and_then(|l| seen.probes.get(&l.id))
+        .copied()
+        .unwrap_or_default();
     let running = latest.is_some_and(|l| l.state == State::Running);
     let started = running && (c.startup_probe.is_none() || verdicts.started == Some(true));
     status.started = (kind != Kind::Ephemeral).then_some(started);
     status.ready = match kind {
         Kind::Ephemeral => false,
-        Kind::Init if !pod::is_sidecar(c) => latest.is_some_and(|l| l.state == State::Exited && l.exit_code == 0),
+        Kind::Init if !pod::is_sidecar(c) => {
+            latest.is_some_and(|l| l.state == State::Exited && l.exit_code == 0)
+        }
         _ => started && (c.readiness_probe.is_none() || verdicts.ready == Some(true)),
     };
     status.resources = c.resources.clone().filter(|_| running);
-    status.allocated_resources = c.resources.as_ref().and_then(|r| r.requests.clone()).filter(|r| running && !r.is_empty());
+    status.allocated_resources = c
+        .resources
+        .as_ref()
+        .and_then(|r| r.requests.clone())
+        .filter(|r| running && !r.is_empty());
     status.volume_mounts = mounts(c);
     status
 }
@@ -59,7 +76,9 @@ fn of_container(pod: &Pod, c: &Container, kind: Kind, seen: &Seen, known: &Known
 fn from_runtime(seen: &ContainerSeen, c: &Container, known: &Known) -> ContainerStatus {
     let state = match seen.state {
         State::Running => ContainerState {
-            running: Some(ContainerStateRunning { started_at: seen.started_at.map(whole_seconds) }),
+            running: Some(ContainerStateRunning {
+                started_at: seen.started_at.map(whole_seconds),
+            }),
             ..ContainerState::default()
         },
         State::Exited => ended(seen, known).unwrap_or_default(),
@@ -78,13 +97,21 @@ fn from_runtime(seen: &ContainerSeen, c: &Container, known: &Known) -> Container
     };
     ContainerStatus {
         name: seen.name.clone(),
-        image: if seen.image.is_empty() { c.image.clone().unwrap_or_default() } else { seen.image.clone() },
+        image: if seen.image.is_empty() {
+            c.image.clone().unwrap_or_default()
+        } else {
+            seen.image.clone()
+        },
         image_id: seen.image_id.clone(),
         container_id: Some(container_id(seen, known)),
         restart_count: seen.attempt.cast_signed(),
         state: Some(state),
         user: seen.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
-            linux: Some(LinuxContainerUser { uid: *uid, gid: *gid, supplemental_groups: Some(groups.clone()) }),
+            linux: Some(LinuxContainerUser {
+                uid: *uid,
+                gid: *gid,
+                supplemental_groups: Some(groups.clone()),
+            }),
         }),
         ..ContainerStatus::default()
     }
@@ -111,7 +138,9 @@ fn unseen(
             // Its end was reported and the runtime has forgotten it: the API server's copy is the record.
             return old.clone();
         }
-        if old.state.as_ref().is_some_and(|s| s.running.is_some()) && (known.stopped || pod::deletion_time(pod).is_some()) {
+        if old.state.as_ref().is_some_and(|s| s.running.is_some())
+            && (known.stopped || pod::deletion_time(pod).is_some())
+        {
             status.container_id = old.container_id.clone();
             status.image_id = old.image_id.clone();
             status.state = Some(ContainerState {
@@ -128,7 +157,12 @@ fn unseen(
     }
     status.state = Some(match known.waiting.get(&c.name) {
         Some(w) => waiting(&w.reason, &w.message),
-        None if has_init && (kind == Kind::Regular || pod::init_containers(pod).first().is_some_and(|f| f.name != c.name)) => {
+        None if has_init
+            && (kind == Kind::Regular
+                || pod::init_containers(pod)
+                    .first()
+                    .is_some_and(|f| f.name != c.name)) =>
+        {
             waiting("PodInitializing", "")
         }
         None if has_init => waiting("PodInitializing", ""),
@@ -146,7 +180,9 @@ fn overlay_waiting(
     known: &Known,
     status: &mut ContainerStatus,
 ) {
-    let Some(why) = known.waiting.get(&c.name) else { return };
+    let Some(why) = known.waiting.get(&c.name) else {
+        return;
+    };
     if latest.state == State::Running || !restart::should_restart(pod, c, kind, Some(latest)) {
         return;
     }
@@ -161,7 +197,11 @@ fn ended(seen: &ContainerSeen, known: &Known) -> Option<ContainerState> {
         terminated: Some(ContainerStateTerminated {
             exit_code: seen.exit_code,
             reason: Some(if seen.reason.is_empty() {
-                if seen.exit_code == 0 { "Completed".into() } else { "Error".to_owned() }
+                if seen.exit_code == 0 {
+                    "Completed".into()
+                } else {
+                    "Error".to_owned()
+                }
             } else {
                 seen.reason.clone()
             }),
@@ -198,7 +238,10 @@ fn mounts(c: &Container) -> Option<Vec<VolumeMountStatus>> {
                 mount_path: m.mount_path.clone(),
                 read_only: m.read_only.filter(|r| *r),
                 recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
-                    m.recursive_read_only.clone().filter(|r| r == "Enabled").unwrap_or_else(|| "Disabled".into())
+                    m.recursive_read_only
+                        .clone()
+                        .filter(|r| r == "Enabled")
+                        .unwrap_or_else(|| "Disabled".into())
                 }),
                 ..VolumeMountStatus::default()
             })

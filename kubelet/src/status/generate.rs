@@ -44,10 +44,18 @@ pub fn generate(pod: &Pod, seen: &Seen, known: &Known, now: Timestamp) -> PodSta
     status.pod_ip = ips.first().cloned();
     status.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect());
     status.host_ip = known.host_ips.first().cloned();
-    status.host_ips =
-        (!known.host_ips.is_empty()).then(|| known.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect());
+    status.host_ips = (!known.host_ips.is_empty()).then(|| {
+        known
+            .host_ips
+            .iter()
+            .map(|ip| HostIP { ip: ip.clone() })
+            .collect()
+    });
     status.start_time = old.start_time.clone().or(known.start_time.map(Time));
-    status.qos_class = old.qos_class.clone().or(Some(resources::qos(pod).as_str().into()));
+    status.qos_class = old
+        .qos_class
+        .clone()
+        .or(Some(resources::qos(pod).as_str().into()));
     status.observed_generation = pod.metadata.generation;
     match &known.failed {
         Some((reason, message)) => {

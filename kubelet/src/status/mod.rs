@@ -4,8 +4,8 @@
 mod conditions;
 mod containers;
 pub mod generate;
-mod phase;
 pub mod patch;
+mod phase;
 pub mod sender;
 
 pub use generate::{Known, generate};

@@ -7,7 +7,13 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 
 /// Condition types the kubelet owns.
-const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWNED: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
 
 /// Whether the kubelet is the one who writes a condition.
 pub fn is_owned(condition: &str) -> bool {
@@ -29,7 +35,14 @@ pub fn render(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
         }
     }
     // A field that is gone is nulled; those others own (nominatedNodeName, resize, claims) are never taken away.
-    for field in ["reason", "message", "podIP", "containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+    for field in [
+        "reason",
+        "message",
+        "podIP",
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ] {
         if old.contains_key(field) && !new.contains_key(field) {
             status.insert(field.into(), Value::Null);
         }
@@ -86,15 +99,20 @@ mod tests {
     #[test]
     fn only_differences_go_out() {
         let status = |v: Value| -> PodStatus { serde_json::from_value(v).unwrap() };
-        let old = status(json!({"phase": "Pending", "podIPs": [{"ip": "1.1.1.1"}], "message": "x",
-            "conditions": [{"type": "Ready", "status": "False", "reason": "R"}, {"type": "Mine", "status": "True"}]}));
+        let old = status(
+            json!({"phase": "Pending", "podIPs": [{"ip": "1.1.1.1"}], "message": "x",
+            "conditions": [{"type": "Ready", "status": "False", "reason": "R"}, {"type": "Mine", "status": "True"}]}),
+        );
         assert_eq!(render("u", &old, &old), None);
         let new = status(json!({"phase": "Running", "podIPs": [{"ip": "2.2.2.2"}],
             "conditions": [{"type": "Ready", "status": "True"}, {"type": "Mine", "status": "False"}]}));
         let patch = render("u", &old, &new).unwrap();
         assert_eq!(patch["metadata"]["uid"], "u");
-        assert_eq!(patch["status"], json!({"phase": "Running", "message": null,
+        assert_eq!(
+            patch["status"],
+            json!({"phase": "Running", "message": null,
             "podIPs": [{"ip": "2.2.2.2"}, {"$patch": "delete", "ip": "1.1.1.1"}],
-            "conditions": [{"type": "Ready", "status": "True", "reason": null}]}));
+            "conditions": [{"type": "Ready", "status": "True", "reason": null}]})
+        );
     }
 }

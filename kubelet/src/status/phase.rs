@@ -22,7 +22,12 @@ pub(super) fn of(pod: &Pod, status: &PodStatus, known: &Known) -> String {
     let phase = from_containers(pod, status);
     if pod::is_terminal_phase(phase) && !known.stopped {
         // Sidecars and the sandbox still have to go; until then the pod shows the phase it had.
-        return if pod::phase(pod) == "Pending" && !started_regular(status) { "Pending" } else { "Running" }.into();
+        return if pod::phase(pod) == "Pending" && !started_regular(status) {
+            "Pending"
+        } else {
+            "Running"
+        }
+        .into();
     }
     if known.stopped && pod::deletion_time(pod).is_some() && !pod::is_terminal_phase(phase) {
         // A pod that is deleted ends in a terminal phase before its object goes (KEP-3329).
@@ -45,14 +50,21 @@ fn from_containers(pod: &Pod, status: &PodStatus) -> &'static str {
     if count.stopped == 0 {
         return "Pending";
     }
-    let restarts = pod::containers(pod).iter().zip(status.container_statuses.iter().flatten()).any(|(c, s)| {
-        let code = s.state.as_ref().and_then(|s| s.terminated.as_ref()).map_or(0, |t| t.exit_code);
-        match restart::policy(pod, c) {
-            "Never" => false,
-            "OnFailure" => code != 0,
-            _ => true,
-        }
-    });
+    let restarts = pod::containers(pod)
+        .iter()
+        .zip(status.container_statuses.iter().flatten())
+        .any(|(c, s)| {
+            let code = s
+                .state
+                .as_ref()
+                .and_then(|s| s.terminated.as_ref())
+                .map_or(0, |t| t.exit_code);
+            match restart::policy(pod, c) {
+                "Never" => false,
+                "OnFailure" => code != 0,
+                _ => true,
+            }
+        });
     match (restarts, count.succeeded == count.stopped) {
         (true, _) => "Running",
         (false, true) => "Succeeded",
@@ -63,7 +75,10 @@ fn from_containers(pod: &Pod, status: &PodStatus) -> &'static str {
 /// The phase while init containers are not done.
 fn init_phase(pod: &Pod, status: &PodStatus) -> Option<&'static str> {
     let mut pending = false;
-    for (c, s) in pod::init_containers(pod).iter().zip(status.init_container_statuses.iter().flatten()) {
+    for (c, s) in pod::init_containers(pod)
+        .iter()
+        .zip(status.init_container_statuses.iter().flatten())
+    {
         let state = s.state.as_ref();
         let ended = state.and_then(|s| s.terminated.as_ref());
         if pod::is_sidecar(c) {
@@ -77,14 +92,19 @@ fn init_phase(pod: &Pod, status: &PodStatus) -> Option<&'static str> {
             }
         } else {
             let last_failed = s.last_state.as_ref().and_then(|s| s.terminated.as_ref());
-            pending |= state.is_some_and(|s| s.running.is_some() || s.waiting.is_some()) || last_failed.is_none();
+            pending |=
+                state.is_some_and(|s| s.running.is_some() || s.waiting.is_some()) || last_failed.is_none();
         }
     }
     pending.then_some("Pending")
 }
 
 fn started_regular(status: &PodStatus) -> bool {
-    status.container_statuses.iter().flatten().any(|s| s.container_id.is_some())
+    status
+        .container_statuses
+        .iter()
+        .flatten()
+        .any(|s| s.container_id.is_some())
 }
 
 fn count(statuses: &[ContainerStatus]) -> Count {
@@ -112,7 +132,14 @@ fn count(statuses: &[ContainerStatus]) -> Count {
 fn terminal(status: &PodStatus) -> &'static str {
     let statuses = status.container_statuses.as_deref().unwrap_or_default();
     let ok = |s: &ContainerStatus| {
-        s.state.as_ref().and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0)
+        s.state
+            .as_ref()
+            .and_then(|s| s.terminated.as_ref())
+            .is_some_and(|t| t.exit_code == 0)
     };
-    if !statuses.is_empty() && statuses.iter().all(ok) { "Succeeded" } else { "Failed" }
+    if !statuses.is_empty() && statuses.iter().all(ok) {
+        "Succeeded"
+    } else {
+        "Failed"
+    }
 }

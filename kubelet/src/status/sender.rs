@@ -93,7 +93,10 @@ impl StatusSender {
                 Step::Patch(namespace, name, body, status) => {
                     let _permit = self.permits.acquire().await;
                     let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-                    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+                    let params = PatchParams {
+                        field_manager: Some(FIELD_MANAGER.into()),
+                        ..PatchParams::default()
+                    };
                     let sent = api.patch_status(&name, &params, &Patch::Strategic(body)).await;
                     sent.map(|answer| self.acknowledge(&uid, status, answer.status))
                 }
@@ -101,7 +104,10 @@ impl StatusSender {
                     let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
                     let params = DeleteParams {
                         grace_period_seconds: Some(0),
-                        preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+                        preconditions: Some(Preconditions {
+                            uid: Some(uid.clone()),
+                            resource_version: None,
+                        }),
                         ..DeleteParams::default()
                     };
                     api.delete(&name, &params).await.map(|_| self.forget(&uid))
@@ -126,7 +132,9 @@ impl StatusSender {
 
     fn next(&self, uid: &str) -> Step {
         let mut slots = self.slots.lock();
-        let Some(slot) = slots.get_mut(uid) else { return Step::Idle };
+        let Some(slot) = slots.get_mut(uid) else {
+            return Step::Idle;
+        };
         if let Some(wanted) = &slot.wanted {
             if let Some(body) = patch::render(uid, &slot.acknowledged, wanted) {
                 return Step::Patch(slot.namespace.clone(), slot.name.clone(), body, wanted.clone());

@@ -29,7 +29,11 @@ pub fn write(dir: &Path, payload: &Payload, owner: Owner, now: Timestamp) -> io:
     {
         return Ok(false);
     }
-    let name = format!("..{}.{:09}", now.strftime("%Y_%m_%d_%H_%M_%S"), now.subsec_nanosecond());
+    let name = format!(
+        "..{}.{:09}",
+        now.strftime("%Y_%m_%d_%H_%M_%S"),
+        now.subsec_nanosecond()
+    );
     let fresh = dir.join(&name);
     fs::create_dir(&fresh)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
@@ -53,7 +57,10 @@ fn write_file(dir: &Path, path: &str, file: &File, owner: Owner) -> io::Result<(
         fs::create_dir_all(parent)?;
     }
     fs::write(&target, &file.data)?;
-    fs::set_permissions(&target, fs::Permissions::from_mode(effective_mode(file.mode, owner)))?;
+    fs::set_permissions(
+        &target,
+        fs::Permissions::from_mode(effective_mode(file.mode, owner)),
+    )?;
     if owner != Owner::default() {
         chown(&target, owner.uid, owner.gid)?;
     }
@@ -62,7 +69,11 @@ fn write_file(dir: &Path, path: &str, file: &File, owner: Owner) -> io::Result<(
 
 /// With an fsGroup the group may read what the owner may read.
 fn effective_mode(mode: u32, owner: Owner) -> u32 {
-    if owner.gid.is_some() { mode | (mode >> 3 & 0o050) | 0o040 } else { mode }
+    if owner.gid.is_some() {
+        mode | (mode >> 3 & 0o050) | 0o040
+    } else {
+        mode
+    }
 }
 
 /// One link per first path element, and none for elements that are gone.
@@ -91,7 +102,9 @@ fn same(dir: &Path, payload: &Payload, owner: Owner) -> bool {
     }
     payload.iter().all(|(path, file)| {
         let target = dir.join(path);
-        let Ok(meta) = fs::metadata(&target) else { return false };
+        let Ok(meta) = fs::metadata(&target) else {
+            return false;
+        };
         meta.permissions().mode() & 0o7777 == effective_mode(file.mode, owner)
             && owner.uid.is_none_or(|uid| uid == meta.uid())
             && owner.gid.is_none_or(|gid| gid == meta.gid())
@@ -103,13 +116,21 @@ fn list(dir: &Path, below: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(dir.join(below))? {
         let entry = entry?;
         let path = below.join(entry.file_name());
-        if entry.file_type()?.is_dir() { list(dir, &path, found)? } else { found.push(path) }
+        if entry.file_type()?.is_dir() {
+            list(dir, &path, found)?
+        } else {
+            found.push(path)
+        }
     }
     Ok(())
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +140,15 @@ mod tests {
     fn payload(files: &[(&str, &str)]) -> Payload {
         files
             .iter()
-            .map(|(path, text)| ((*path).to_owned(), File { data: text.as_bytes().to_vec(), mode: 0o644 }))
+            .map(|(path, text)| {
+                (
+                    (*path).to_owned(),
+                    File {
+                        data: text.as_bytes().to_vec(),
+                        mode: 0o644,
+                    },
+                )
+            })
             .collect()
     }
 
@@ -128,13 +157,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |s| Timestamp::from_second(s).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).ok();
-        assert!(write(dir.path(), &payload(&[("a", "1"), ("d/b", "2")]), Owner::default(), at(1)).unwrap());
+        assert!(
+            write(
+                dir.path(),
+                &payload(&[("a", "1"), ("d/b", "2")]),
+                Owner::default(),
+                at(1)
+            )
+            .unwrap()
+        );
         assert_eq!((read("a"), read("d/b")), (Some("1".into()), Some("2".into())));
-        assert!(!write(dir.path(), &payload(&[("a", "1"), ("d/b", "2")]), Owner::default(), at(2)).unwrap());
+        assert!(
+            !write(
+                dir.path(),
+                &payload(&[("a", "1"), ("d/b", "2")]),
+                Owner::default(),
+                at(2)
+            )
+            .unwrap()
+        );
         assert!(write(dir.path(), &payload(&[("a", "3")]), Owner::default(), at(3)).unwrap());
         assert_eq!((read("a"), read("d/b")), (Some("3".into()), None));
-        assert_eq!(fs::read_link(dir.path().join("a")).unwrap(), Path::new("..data/a"));
-        let hidden = fs::read_dir(dir.path()).unwrap().flatten().filter(|e| e.file_type().unwrap().is_dir()).count();
+        assert_eq!(
+            fs::read_link(dir.path().join("a")).unwrap(),
+            Path::new("..data/a")
+        );
+        let hidden = fs::read_dir(dir.path())
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_type().unwrap().is_dir())
+            .count();
         assert_eq!(hidden, 1);
     }
 }

@@ -33,7 +33,10 @@ pub fn prepare(pod: &Pod, container: &Container, inputs: &MountInputs<'_>) -> Re
         write_hosts(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
         mounts.push(plain("/etc/hosts", &path, false));
     }
-    let target = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+    let target = container
+        .termination_message_path
+        .as_deref()
+        .unwrap_or("/dev/termination-log");
     if !target.is_empty() {
         let path = termination_log(inputs.root, pod, container, inputs.restart_count)
             .map_err(|e| format!("cannot make the termination log: {e}"))?;
@@ -50,12 +53,18 @@ fn volume_mount(
     inputs: &MountInputs<'_>,
 ) -> Result<Mount, String> {
     let volumes = pod::spec(pod).volumes.as_deref().unwrap_or_default();
-    let volume = volumes
-        .iter()
-        .find(|v| v.name == m.name)
-        .ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", m.name, container.name))?;
-    let base = host_path(inputs.root, pod, volume)
-        .ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", m.name, container.name))?;
+    let volume = volumes.iter().find(|v| v.name == m.name).ok_or_else(|| {
+        format!(
+            "cannot find volume \"{}\" to mount into container \"{}\"",
+            m.name, container.name
+        )
+    })?;
+    let base = host_path(inputs.root, pod, volume).ok_or_else(|| {
+        format!(
+            "cannot find volume \"{}\" to mount into container \"{}\"",
+            m.name, container.name
+        )
+    })?;
     let sub = match (&m.sub_path_expr, &m.sub_path) {
         (Some(expr), _) if !expr.is_empty() => {
             let lookup = |n: &str| inputs.env.iter().find(|(k, _)| k == n).map(|(_, v)| v.clone());
@@ -68,7 +77,11 @@ fn volume_mount(
         Some(sub) => sub_path(pod, container, &base, &sub, (&m.name, index), inputs.root)?,
         None => base,
     };
-    let target = if m.mount_path.starts_with('/') { m.mount_path.clone() } else { format!("/{}", m.mount_path) };
+    let target = if m.mount_path.starts_with('/') {
+        m.mount_path.clone()
+    } else {
+        format!("/{}", m.mount_path)
+    };
     Ok(Mount {
         propagation: match m.mount_propagation.as_deref() {
             Some("HostToContainer") => MountPropagation::PropagationHostToContainer as i32,
@@ -112,7 +125,9 @@ fn sub_path(
         }
         let real = wanted.canonicalize()?;
         if !real.starts_with(&base) {
-            return Err(io::Error::other(format!("subPath \"{sub}\" leads outside of its volume")));
+            return Err(io::Error::other(format!(
+                "subPath \"{sub}\" leads outside of its volume"
+            )));
         }
         let target = pod_dir(root, pod::uid(pod))
             .join("volume-subpaths")
@@ -126,12 +141,21 @@ fn sub_path(
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)?;
             }
-            OpenOptions::new().create(true).append(true).mode(0o640).open(&target)?;
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o640)
+                .open(&target)?;
         }
         mount::bind(&real, &target)?;
         Ok(target)
     };
-    prepare().map_err(|e| format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {e}", volume.0, container.name))
+    prepare().map_err(|e| {
+        format!(
+            "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {e}",
+            volume.0, container.name
+        )
+    })
 }
 
 fn write_hosts(path: &Path, text: &str) -> io::Result<()> {
@@ -147,7 +171,9 @@ fn write_hosts(path: &Path, text: &str) -> io::Result<()> {
 
 /// A file per attempt: an old message is never taken for a new one.
 fn termination_log(root: &Path, pod: &Pod, container: &Container, restart_count: u32) -> io::Result<PathBuf> {
-    let dir = pod_dir(root, pod::uid(pod)).join("containers").join(&container.name);
+    let dir = pod_dir(root, pod::uid(pod))
+        .join("containers")
+        .join(&container.name);
     fs::create_dir_all(&dir)?;
     let path = dir.join(format!("{restart_count:08x}"));
     fs::File::create(&path)?;

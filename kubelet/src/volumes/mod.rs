@@ -32,8 +32,15 @@ pub fn plugin(volume: &Volume) -> Option<&'static str> {
         v if v.host_path.is_some() => "kubernetes.io~host-path",
         // A volume without a source is an emptyDir.
         Volume {
-            persistent_volume_claim: None, csi: None, ephemeral: None, nfs: None, iscsi: None, fc: None, image: None,
-            git_repo: None, ..
+            persistent_volume_claim: None,
+            csi: None,
+            ephemeral: None,
+            nfs: None,
+            iscsi: None,
+            fc: None,
+            image: None,
+            git_repo: None,
+            ..
         } => "kubernetes.io~empty-dir",
         _ => return None,
     })
@@ -44,5 +51,10 @@ pub fn host_path(root: &Path, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
     if let Some(source) = &volume.host_path {
         return Some(PathBuf::from(&source.path));
     }
-    Some(pod_dir(root, pod::uid(pod)).join("volumes").join(plugin(volume)?).join(&volume.name))
+    Some(
+        pod_dir(root, pod::uid(pod))
+            .join("volumes")
+            .join(plugin(volume)?)
+            .join(&volume.name),
+    )
 }

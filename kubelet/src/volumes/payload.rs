@@ -26,29 +26,60 @@ pub struct Select<'a> {
 
 pub fn config_map(map: &ConfigMap, select: Select<'_>) -> Result<Payload, String> {
     let mut all: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-    all.extend(map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes().to_vec())));
-    all.extend(map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.clone())));
+    all.extend(
+        map.data
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.as_str(), v.as_bytes().to_vec())),
+    );
+    all.extend(
+        map.binary_data
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.as_str(), v.0.clone())),
+    );
     pick(all, select, "configmap")
 }
 
 pub fn secret(secret: &Secret, select: Select<'_>) -> Result<Payload, String> {
-    pick(secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.clone())).collect(), select, "secret")
+    pick(
+        secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.as_str(), v.0.clone()))
+            .collect(),
+        select,
+        "secret",
+    )
 }
 
 fn pick(all: BTreeMap<&str, Vec<u8>>, select: Select<'_>, kind: &str) -> Result<Payload, String> {
     let Some(items) = select.items.filter(|i| !i.is_empty()) else {
         let mode = select.default_mode;
-        return Ok(all.into_iter().map(|(key, data)| (key.to_owned(), File { data, mode })).collect());
+        return Ok(all
+            .into_iter()
+            .map(|(key, data)| (key.to_owned(), File { data, mode }))
+            .collect());
     };
     let mut out = Payload::new();
     for item in items {
         match all.get(item.key.as_str()) {
             Some(data) => {
                 let mode = item.mode.map_or(select.default_mode, i32::cast_unsigned);
-                out.insert(clean(&item.path)?, File { data: data.clone(), mode });
+                out.insert(
+                    clean(&item.path)?,
+                    File {
+                        data: data.clone(),
+                        mode,
+                    },
+                );
             }
             None if select.optional => {}
-            None => return Err(format!("references non-existent {kind} key: {}", item.key).replace("configmap key", "config key")),
+            None => {
+                return Err(format!("references non-existent {kind} key: {}", item.key)
+                    .replace("configmap key", "config key"));
+            }
         }
     }
     Ok(out)
@@ -74,7 +105,13 @@ pub fn downward(
             continue;
         };
         let mode = item.mode.map_or(default_mode, i32::cast_unsigned);
-        out.insert(clean(&item.path)?, File { data: text.into_bytes(), mode });
+        out.insert(
+            clean(&item.path)?,
+            File {
+                data: text.into_bytes(),
+                mode,
+            },
+        );
     }
     Ok(out)
 }
@@ -83,7 +120,9 @@ pub fn downward(
 pub fn clean(path: &str) -> Result<String, String> {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
     if path.starts_with('/') || parts.is_empty() || parts.contains(&"..") || parts[0].starts_with("..") {
-        return Err(format!("invalid path {path:?}: must be relative and must not contain or start with '..'"));
+        return Err(format!(
+            "invalid path {path:?}: must be relative and must not contain or start with '..'"
+        ));
     }
     Ok(parts.join("/"))
 }
@@ -96,13 +135,51 @@ mod tests {
     #[test]
     fn items_select_and_rename() {
         let map: ConfigMap = serde_json::from_value(json!({"data": {"a": "1", "b": "2"}})).unwrap();
-        let all = config_map(&map, Select { items: None, default_mode: 0o644, optional: false }).unwrap();
+        let all = config_map(
+            &map,
+            Select {
+                items: None,
+                default_mode: 0o644,
+                optional: false,
+            },
+        )
+        .unwrap();
         assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
-        let items = [KeyToPath { key: "a".into(), path: "x/y".into(), mode: Some(0o400) }];
-        let some = config_map(&map, Select { items: Some(&items), default_mode: 0o644, optional: false }).unwrap();
-        assert_eq!(some["x/y"], File { data: b"1".to_vec(), mode: 0o400 });
-        let none = [KeyToPath { key: "z".into(), path: "z".into(), mode: None }];
-        let err = config_map(&map, Select { items: Some(&none), default_mode: 0, optional: false }).unwrap_err();
+        let items = [KeyToPath {
+            key: "a".into(),
+            path: "x/y".into(),
+            mode: Some(0o400),
+        }];
+        let some = config_map(
+            &map,
+            Select {
+                items: Some(&items),
+                default_mode: 0o644,
+                optional: false,
+            },
+        )
+        .unwrap();
+        assert_eq!(
+            some["x/y"],
+            File {
+                data: b"1".to_vec(),
+                mode: 0o400
+            }
+        );
+        let none = [KeyToPath {
+            key: "z".into(),
+            path: "z".into(),
+            mode: None,
+        }];
+        let err = config_map(
+            &map,
+            Select {
+                items: Some(&none),
+                default_mode: 0,
+                optional: false,
+            },
+        )
+        .unwrap_err();
         assert_eq!(err, "references non-existent config key: z");
     }
 

@@ -28,13 +28,29 @@ pub struct Tokens {
 
 impl Tokens {
     pub fn new(client: kube::Client) -> Self {
-        Tokens { client, held: Mutex::default() }
+        Tokens {
+            client,
+            held: Mutex::default(),
+        }
     }
 
     /// A token and when it should be asked for again.
-    pub async fn get(&self, pod: &Pod, audience: &str, expiration_s: i64) -> Result<(String, Timestamp), String> {
-        let account = pod::spec(pod).service_account_name.clone().unwrap_or_else(|| "default".into());
-        let key = (pod::uid(pod).to_owned(), account.clone(), audience.to_owned(), expiration_s);
+    pub async fn get(
+        &self,
+        pod: &Pod,
+        audience: &str,
+        expiration_s: i64,
+    ) -> Result<(String, Timestamp), String> {
+        let account = pod::spec(pod)
+            .service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".into());
+        let key = (
+            pod::uid(pod).to_owned(),
+            account.clone(),
+            audience.to_owned(),
+            expiration_s,
+        );
         let now = Timestamp::now();
         let held = self.held.lock().get(&key).cloned();
         if let Some(held) = held.as_ref().filter(|h| now < h.renew_at) {
@@ -43,13 +59,21 @@ impl Tokens {
         match self.request(pod, &account, audience, expiration_s).await {
             Ok((token, expires)) => {
                 let renew_at = renewal(now, expires);
-                self.held.lock().insert(key, Held { token: token.clone(), renew_at });
+                self.held.lock().insert(
+                    key,
+                    Held {
+                        token: token.clone(),
+                        renew_at,
+                    },
+                );
                 Ok((token, renew_at))
             }
             Err(error) => match held {
                 // The old one is still good for a while: ask again in a minute.
                 Some(held) => {
-                    let soon = now.checked_add(jiff::SignedDuration::from_secs(60)).unwrap_or(now);
+                    let soon = now
+                        .checked_add(jiff::SignedDuration::from_secs(60))
+                        .unwrap_or(now);
                     tracing::warn!(pod = %pod::full_name(pod), %error, "service account token not renewed; retrying");
                     Ok((held.token, soon))
                 }
@@ -62,11 +86,17 @@ impl Tokens {
         self.held.lock().retain(|(uid, ..), _| uid != pod_uid);
     }
 
-    async fn request(&self, pod: &Pod, account: &str, audience: &str, ttl_s: i64) -> Result<(String, Timestamp), String> {
+    async fn request(
+        &self,
+        pod: &Pod,
+        account: &str,
+        audience: &str,
+        ttl_s: i64,
+    ) -> Result<(String, Timestamp), String> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), pod::namespace(pod));
         let request = TokenRequest {
-            spec: TokenRequestSpec {
-                audiences: if audience.is_empty() { vec![] } else { vec![audience.to_owned()] },
+            spec: Some(TokenRequestSpec {
+                audiences: (!audience.is_empty()).then(|| vec![audience.to_owned()]),
                 expiration_seconds: Some(ttl_s),
                 bound_object_ref: Some(BoundObjectReference {
                     api_version: Some("v1".into()),
@@ -74,7 +104,7 @@ impl Tokens {
                     name: pod.metadata.name.clone(),
                     uid: pod.metadata.uid.clone(),
                 }),
-            },
+            }),
             ..TokenRequest::default()
         };
         let answer = api
@@ -82,7 +112,11 @@ impl Tokens {
             .await
             .map_err(|e| keelson_base::error::chain(&e))?;
         let status = answer.status.ok_or("the API server answered without a token")?;
-        Ok((status.token, status.expiration_timestamp.0))
+        let token = status.token.ok_or("the API server answered without a token")?;
+        let expires = status
+            .expiration_timestamp
+            .ok_or("the API server answered without an expiration")?;
+        Ok((token, expires.0))
     }
 }
 
@@ -90,7 +124,8 @@ impl Tokens {
 fn renewal(now: Timestamp, expires: Timestamp) -> Timestamp {
     let life = expires.duration_since(now).as_secs();
     let wait = (life * 8 / 10).min(DAY_S).max(1);
-    now.checked_add(jiff::SignedDuration::from_secs(wait)).unwrap_or(now)
+    now.checked_add(jiff::SignedDuration::from_secs(wait))
+        .unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -36,7 +36,12 @@ impl Worker {
                     let _permit = host.starts.acquire().await;
                     self.create_sandbox_and_volumes(attempt).await
                 }
-                PodAction::KillContainer { id, name, message, reason } => {
+                PodAction::KillContainer {
+                    id,
+                    name,
+                    message,
+                    reason,
+                } => {
                     self.kill_one(&id, &name, &message, reason).await;
                     true
                 }
@@ -51,7 +56,12 @@ impl Worker {
             };
             if !done {
                 self.report();
-                return Next::Wait([self.volumes.retry_at, self.seen.sandbox_retry_at].into_iter().flatten().min());
+                return Next::Wait(
+                    [self.volumes.retry_at, self.seen.sandbox_retry_at]
+                        .into_iter()
+                        .flatten()
+                        .min(),
+                );
             }
         }
         Next::Again
@@ -65,7 +75,10 @@ impl Worker {
         }
         let config = self.render_sandbox(attempt);
         if let Err(error) = std::fs::create_dir_all(&config.log_directory) {
-            return self.sandbox_failed(&format!("cannot create log directory {}: {error}", config.log_directory));
+            return self.sandbox_failed(&format!(
+                "cannot create log directory {}: {error}",
+                config.log_directory
+            ));
         }
         let (cri, volumes) = (self.host.cri.clone(), self.host.clone());
         let (pod, context) = (self.pod.clone(), self.volume_context());
@@ -91,10 +104,13 @@ impl Worker {
 
     fn sandbox_failed(&mut self, why: &str) -> bool {
         let message = format!("Failed to create pod sandbox: {why}");
-        self.host.pod_event(&self.pod, EventType::Warning, "FailedCreatePodSandBox", message);
+        self.host
+            .pod_event(&self.pod, EventType::Warning, "FailedCreatePodSandBox", message);
         self.sandbox_failures += 1;
         let delay = (1i64 << self.sandbox_failures.min(6)).min(SANDBOX_RETRY_MAX_S);
-        self.seen.sandbox_retry_at = Timestamp::now().checked_add(SignedDuration::from_secs(delay)).ok();
+        self.seen.sandbox_retry_at = Timestamp::now()
+            .checked_add(SignedDuration::from_secs(delay))
+            .ok();
         // A failed attempt may have left a sandbox: the next attempt number depends on it.
         self.mailbox.put_relist();
         false
@@ -104,7 +120,8 @@ impl Worker {
         let settings = &self.host.settings;
         let (dns, warning) = dns::of_pod(&self.pod, &settings.dns);
         if let Some(warning) = warning {
-            self.host.pod_event(&self.pod, EventType::Warning, "DNSConfigForming", warning);
+            self.host
+                .pod_event(&self.pod, EventType::Warning, "DNSConfigForming", warning);
         }
         let inputs = sandbox_config::SandboxSettings {
             pod_logs_dir: settings.pod_logs_dir.clone(),
@@ -138,7 +155,11 @@ impl Worker {
         if pod::host_network(&self.pod) {
             return self.host.settings.host_ips.clone();
         }
-        self.seen.runtime.sandbox().map(|s| s.ips.clone()).unwrap_or_default()
+        self.seen
+            .runtime
+            .sandbox()
+            .map(|s| s.ips.clone())
+            .unwrap_or_default()
     }
 
     pub(super) async fn ensure_volumes(&mut self) -> bool {
@@ -159,16 +180,23 @@ impl Worker {
     fn note_volumes(&mut self, result: Result<Option<Timestamp>, Vec<crate::volumes::MountError>>) -> bool {
         match result {
             Ok(refresh_at) => {
-                self.volumes = super::VolumeState { ready: true, refresh_at, ..super::VolumeState::default() };
+                self.volumes = super::VolumeState {
+                    ready: true,
+                    refresh_at,
+                    ..super::VolumeState::default()
+                };
                 true
             }
             Err(errors) => {
                 for error in errors {
-                    self.host.pod_event(&self.pod, EventType::Warning, "FailedMount", error.to_string());
+                    self.host
+                        .pod_event(&self.pod, EventType::Warning, "FailedMount", error.to_string());
                 }
                 let delay = (VOLUME_RETRY_FIRST_MS << self.volumes.failures.min(8)).min(VOLUME_RETRY_MAX_MS);
                 self.volumes.failures += 1;
-                self.volumes.retry_at = Timestamp::now().checked_add(SignedDuration::from_millis(delay)).ok();
+                self.volumes.retry_at = Timestamp::now()
+                    .checked_add(SignedDuration::from_millis(delay))
+                    .ok();
                 false
             }
         }

@@ -163,7 +163,11 @@ impl Mailbox {
 
 /// Conditions of others, which readiness gates look at.
 fn gates(pod: &Pod) -> Vec<(&str, &str)> {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     let wanted = pod::spec(pod).readiness_gates.as_deref().unwrap_or_default();
     conditions
         .iter()

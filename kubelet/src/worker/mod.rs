@@ -63,7 +63,12 @@ struct VolumeState {
 
 impl Worker {
     /// A worker for a pod; `rejected` when admission refused it; `fresh` when the runtime cannot know it.
-    pub fn new(host: Arc<Host>, mailbox: Arc<Mailbox>, rejected: Option<(String, String)>, fresh: bool) -> Self {
+    pub fn new(
+        host: Arc<Host>,
+        mailbox: Arc<Mailbox>,
+        rejected: Option<(String, String)>,
+        fresh: bool,
+    ) -> Self {
         let pod = mailbox.pod();
         let known = Known {
             host_ips: host.settings.host_ips.clone(),
@@ -165,7 +170,10 @@ impl Worker {
         let now = Timestamp::now();
         if let Some(at) = self.deadline() {
             if at <= now {
-                return self.fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+                return self.fail(
+                    "DeadlineExceeded",
+                    "Pod was active on the node longer than the specified deadline",
+                );
             }
         }
         if pod::is_terminal_phase(pod::phase(&self.pod)) {
@@ -173,7 +181,9 @@ impl Worker {
             return Next::Again;
         }
         let plan = crate::plan::pod_actions(&self.pod, &self.seen, now);
-        self.known.waiting.retain(|name, _| plan.waiting.contains_key(name) || self.seen.retry_at.contains_key(name));
+        self.known
+            .waiting
+            .retain(|name, _| plan.waiting.contains_key(name) || self.seen.retry_at.contains_key(name));
         for (name, waiting) in &plan.waiting {
             self.tell_back_off(name, waiting);
         }
@@ -194,13 +204,29 @@ impl Worker {
     /// The earliest of everything that has a time.
     fn wake_at(&self, plan: &crate::plan::PodPlan, now: Timestamp) -> Option<Timestamp> {
         let planned = plan.retry_after.and_then(|d| now.checked_add(d).ok());
-        [planned, self.deadline(), self.volumes.refresh_at, self.volumes.retry_at].into_iter().flatten().min()
+        [
+            planned,
+            self.deadline(),
+            self.volumes.refresh_at,
+            self.volumes.retry_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn deadline(&self) -> Option<Timestamp> {
         let seconds = pod::spec(&self.pod).active_deadline_seconds?;
-        let reported = self.pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
-        reported.or(self.known.start_time)?.checked_add(SignedDuration::from_secs(seconds)).ok()
+        let reported = self
+            .pod
+            .status
+            .as_ref()
+            .and_then(|s| s.start_time.as_ref())
+            .map(|t| t.0);
+        reported
+            .or(self.known.start_time)?
+            .checked_add(SignedDuration::from_secs(seconds))
+            .ok()
     }
 
     fn fail(&mut self, reason: &str, message: &str) -> Next {

@@ -28,7 +28,10 @@ impl Worker {
 
     async fn list(&self) -> Result<PodSeen, tonic::Status> {
         let selector = HashMap::from([(labels::POD_UID.to_owned(), pod::uid(&self.pod).to_owned())]);
-        let filter = PodSandboxFilter { label_selector: selector.clone(), ..PodSandboxFilter::default() };
+        let filter = PodSandboxFilter {
+            label_selector: selector.clone(),
+            ..PodSandboxFilter::default()
+        };
         let mut seen = PodSeen::default();
         for sandbox in self.host.cri.list_pod_sandbox(filter).await? {
             match self.host.cri.pod_sandbox_status(&sandbox.id).await {
@@ -37,10 +40,15 @@ impl Worker {
                 Err(status) => return Err(status),
             }
         }
-        let filter = ContainerFilter { label_selector: selector, ..ContainerFilter::default() };
+        let filter = ContainerFilter {
+            label_selector: selector,
+            ..ContainerFilter::default()
+        };
         for container in self.host.cri.list_containers(filter).await? {
             match self.host.cri.container_status(&container.id).await {
-                Ok(status) => seen.containers.push(self.complete(state::container(&container.pod_sandbox_id, &status))),
+                Ok(status) => seen
+                    .containers
+                    .push(self.complete(state::container(&container.pod_sandbox_id, &status))),
                 Err(status) if status.code() == Code::NotFound => {}
                 Err(status) => return Err(status),
             }
@@ -67,7 +75,9 @@ impl Worker {
                 let seen = self.complete(state::container(&sandbox.unwrap_or_default(), &status));
                 self.seen.runtime.put_container(seen);
             }
-            Err(status) if status.code() == Code::NotFound => self.seen.runtime.containers.retain(|c| c.id != id),
+            Err(status) if status.code() == Code::NotFound => {
+                self.seen.runtime.containers.retain(|c| c.id != id)
+            }
             Err(_) => self.mailbox.put_relist(),
         }
     }
@@ -75,7 +85,9 @@ impl Worker {
     pub(super) async fn observe_sandbox(&mut self, id: &str) {
         match self.host.cri.pod_sandbox_status(id).await {
             Ok(status) => self.seen.runtime.put_sandbox(state::sandbox(&status)),
-            Err(status) if status.code() == Code::NotFound => self.seen.runtime.sandboxes.retain(|s| s.id != id),
+            Err(status) if status.code() == Code::NotFound => {
+                self.seen.runtime.sandboxes.retain(|s| s.id != id)
+            }
             Err(_) => self.mailbox.put_relist(),
         }
     }
@@ -85,9 +97,15 @@ impl Worker {
         if seen.state != ContainerState::Exited {
             return seen;
         }
-        let Some(member) = pod::find(&self.pod, &seen.name) else { return seen };
-        let message = self.termination_file(&seen).and_then(|path| read_head(&path)).unwrap_or_default();
-        let fallback = member.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        let Some(member) = pod::find(&self.pod, &seen.name) else {
+            return seen;
+        };
+        let message = self
+            .termination_file(&seen)
+            .and_then(|path| read_head(&path))
+            .unwrap_or_default();
+        let fallback =
+            member.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
         if !message.is_empty() {
             seen.message = message;
         } else if fallback && seen.exit_code != 0 {
@@ -98,20 +116,28 @@ impl Worker {
 
     fn termination_file(&self, seen: &ContainerSeen) -> Option<std::path::PathBuf> {
         let dir = crate::volumes::pod_dir(&self.host.settings.root_dir, pod::uid(&self.pod));
-        Some(dir.join("containers").join(&seen.name).join(format!("{:08x}", seen.attempt)))
+        Some(
+            dir.join("containers")
+                .join(&seen.name)
+                .join(format!("{:08x}", seen.attempt)),
+        )
     }
 }
 
 fn read_head(path: &std::path::Path) -> Option<String> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).ok()?;
-    file.take(limits::TERMINATION_MESSAGE_BYTES_MAX as u64).read_to_end(&mut bytes).ok()?;
+    file.take(limits::TERMINATION_MESSAGE_BYTES_MAX as u64)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The last lines of a log, without the runtime's own prefixes.
 fn log_tail(path: &str) -> String {
-    let Ok(file) = std::fs::File::open(path) else { return String::new() };
+    let Ok(file) = std::fs::File::open(path) else {
+        return String::new();
+    };
     let mut lines: VecDeque<String> = VecDeque::new();
     for line in BufReader::new(file).lines().map_while(Result::ok) {
         if lines.len() == limits::TERMINATION_LOG_LINES_MAX {

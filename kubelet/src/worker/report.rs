@@ -33,21 +33,45 @@ impl Worker {
 
     /// The event of a container that is held back, once per attempt.
     pub(super) fn tell_back_off(&self, name: &str, waiting: &Waiting) {
-        if self.known.waiting.get(name).is_some_and(|w| w.message == waiting.message) {
+        if self
+            .known
+            .waiting
+            .get(name)
+            .is_some_and(|w| w.message == waiting.message)
+        {
             return;
         }
         if waiting.reason == "CrashLoopBackOff"
             && let Some(member) = pod::find(&self.pod, name)
         {
-            let message =
-                format!("Back-off restarting failed container {name} in pod {}", pod::full_name(&self.pod));
-            self.host.event(pod::reference(&self.pod, Some((member.kind, name))), EventType::Warning, "BackOff", message);
+            let message = format!(
+                "Back-off restarting failed container {name} in pod {}",
+                pod::full_name(&self.pod)
+            );
+            self.host.event(
+                pod::reference(&self.pod, Some((member.kind, name))),
+                EventType::Warning,
+                "BackOff",
+                message,
+            );
         }
     }
 
     /// An event about a container.
-    pub(super) fn container_event(&self, kind: pod::Kind, name: &str, type_: EventType, reason: &str, message: String) {
-        self.host.event(pod::reference(&self.pod, Some((kind, name))), type_, reason, message);
+    pub(super) fn container_event(
+        &self,
+        kind: pod::Kind,
+        name: &str,
+        type_: EventType,
+        reason: &str,
+        message: String,
+    ) {
+        self.host.event(
+            pod::reference(&self.pod, Some((kind, name))),
+            type_,
+            reason,
+            message,
+        );
     }
 }
 

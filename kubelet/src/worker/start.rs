@@ -26,15 +26,23 @@ struct Failure {
 
 impl Failure {
     fn soon(reason: &'static str, message: impl Into<String>, seconds: i64) -> Self {
-        let retry_at = Timestamp::now().checked_add(SignedDuration::from_secs(seconds)).ok();
-        Failure { reason, message: message.into(), retry_at }
+        let retry_at = Timestamp::now()
+            .checked_add(SignedDuration::from_secs(seconds))
+            .ok();
+        Failure {
+            reason,
+            message: message.into(),
+            retry_at,
+        }
     }
 }
 
 impl Worker {
     /// Starts a container; failures become its waiting state and an event.
     pub(super) async fn start_container(&mut self, start: &Start) {
-        let Some(member) = pod::find(&self.pod, &start.name) else { return };
+        let Some(member) = pod::find(&self.pod, &start.name) else {
+            return;
+        };
         let container = member.container.into_owned();
         self.seen.retry_at.remove(&start.name);
         match self.try_start(start, &container).await {
@@ -42,11 +50,16 @@ impl Worker {
                 self.known.waiting.remove(&start.name);
             }
             Err(failure) => {
-                let waiting = Waiting { reason: failure.reason.into(), message: failure.message };
+                let waiting = Waiting {
+                    reason: failure.reason.into(),
+                    message: failure.message,
+                };
                 self.known.waiting.insert(start.name.clone(), waiting);
                 // A failure without a time waits for a change of the spec.
                 let never = Timestamp::MAX;
-                self.seen.retry_at.insert(start.name.clone(), failure.retry_at.unwrap_or(never));
+                self.seen
+                    .retry_at
+                    .insert(start.name.clone(), failure.retry_at.unwrap_or(never));
             }
         }
         if let Some(backoff) = start.backoff {
@@ -64,11 +77,23 @@ impl Worker {
         let id = self.create(start, container, &image).await?;
         if let Err(status) = host.cri.start_container(&id).await {
             let message = status.message().to_owned();
-            self.container_event(start.kind, &start.name, EventType::Warning, "Failed", format!("Error: {message}"));
+            self.container_event(
+                start.kind,
+                &start.name,
+                EventType::Warning,
+                "Failed",
+                format!("Error: {message}"),
+            );
             self.observe_container(&id).await;
             return Err(Failure::soon("RunContainerError", message, START_RETRY_S));
         }
-        self.container_event(start.kind, &start.name, EventType::Normal, "Started", "Container started".into());
+        self.container_event(
+            start.kind,
+            &start.name,
+            EventType::Normal,
+            "Started",
+            "Container started".into(),
+        );
         self.link_log(&start.name, start.restart_count, &id);
         self.observe_container(&id).await;
         host.metrics.step("container", began.elapsed());
@@ -76,21 +101,30 @@ impl Worker {
         self.run_post_start(start, container, &id).await
     }
 
-    async fn ensure_image(&mut self, start: &Start, container: &Container) -> Result<images::Ensured, Failure> {
+    async fn ensure_image(
+        &mut self,
+        start: &Start,
+        container: &Container,
+    ) -> Result<images::Ensured, Failure> {
         let began = Instant::now();
         let secrets = self.pull_secrets().await;
         let config = self.current_sandbox_config();
         let (host, pod) = (self.host.clone(), self.pod.clone());
         let on = pod::reference(&pod, Some((start.kind, &start.name)));
         let tell = |type_, reason: &str, message: String| host.event(on.clone(), type_, reason, message);
-        let result = host.images.ensure(&pod, container, &secrets, &config, &tell).await;
+        let result = host
+            .images
+            .ensure(&pod, container, &secrets, &config, &tell)
+            .await;
         host.metrics.step("image", began.elapsed());
         result.map_err(|error| {
             let message = format!("Error: {}", error.reason);
-            if !matches!(error.reason, "InvalidImageName" | "ImageInspectError") || error.retry_at.is_none() {
-                tell(EventType::Warning, "Failed", message);
+            tell(EventType::Warning, "Failed", message);
+            Failure {
+                reason: error.reason,
+                message: error.message,
+                retry_at: error.retry_at,
             }
-            Failure { reason: error.reason, message: error.message, retry_at: error.retry_at }
         })
     }
 
@@ -98,7 +132,12 @@ impl Worker {
     async fn pull_secrets(&self) -> Vec<Secret> {
         let mut found = Vec::new();
         for reference in pod::spec(&self.pod).image_pull_secrets.iter().flatten() {
-            let got = self.host.objects.secrets.get(pod::uid(&self.pod), pod::namespace(&self.pod), &reference.name).await;
+            let got = self
+                .host
+                .objects
+                .secrets
+                .get(pod::uid(&self.pod), pod::namespace(&self.pod), &reference.name)
+                .await;
             if let Ok(secret) = got {
                 found.push(Secret::clone(&secret));
             }
@@ -107,8 +146,14 @@ impl Worker {
     }
 
     /// Creates the container and gives its id.
-    async fn create(&mut self, start: &Start, container: &Container, image: &images::Ensured) -> Result<String, Failure> {
-        let fail_config = |message: String| Failure::soon("CreateContainerConfigError", message, CREATE_RETRY_S);
+    async fn create(
+        &mut self,
+        start: &Start,
+        container: &Container,
+        image: &images::Ensured,
+    ) -> Result<String, Failure> {
+        let fail_config =
+            |message: String| Failure::soon("CreateContainerConfigError", message, CREATE_RETRY_S);
         let prepared: Result<_, String> = async {
             let sources = self.env_sources(container).await?;
             let env = env::of_container(&self.pod, container, &sources)?;
@@ -132,22 +177,42 @@ impl Worker {
             }
         };
         let target_id = self.target_id(start.kind, &start.name);
-        let config = container_config::render(&self.pod, container, container_config::ContainerInputs {
-            kind: start.kind,
-            restart_count: start.restart_count,
-            image_ref: &image.id,
-            env: &env,
-            mounts,
-            image_user: image.user.clone(),
-            target_id: target_id.as_deref(),
-            node: self.host.settings.limits,
-            security: &self.host.settings.security,
-        });
-        let sandbox = self.seen.runtime.sandbox().map(|s| s.id.clone()).unwrap_or_default();
+        let config = container_config::render(
+            &self.pod,
+            container,
+            container_config::ContainerInputs {
+                kind: start.kind,
+                restart_count: start.restart_count,
+                image_ref: &image.id,
+                env: &env,
+                mounts,
+                image_user: image.user.clone(),
+                target_id: target_id.as_deref(),
+                node: self.host.settings.limits,
+                security: &self.host.settings.security,
+            },
+        );
+        let sandbox = self
+            .seen
+            .runtime
+            .sandbox()
+            .map(|s| s.id.clone())
+            .unwrap_or_default();
         let sandbox_config = self.current_sandbox_config();
-        match self.host.cri.create_container(&sandbox, config, sandbox_config).await {
+        match self
+            .host
+            .cri
+            .create_container(&sandbox, config, sandbox_config)
+            .await
+        {
             Ok(id) => {
-                self.container_event(start.kind, &start.name, EventType::Normal, "Created", "Container created".into());
+                self.container_event(
+                    start.kind,
+                    &start.name,
+                    EventType::Normal,
+                    "Created",
+                    "Container created".into(),
+                );
                 Ok(id)
             }
             Err(status) => {
@@ -158,7 +223,11 @@ impl Worker {
                     // The sandbox vanished meanwhile.
                     self.mailbox.put_relist();
                 }
-                let message = if status.message().is_empty() { message } else { status.message().to_owned() };
+                let message = if status.message().is_empty() {
+                    message
+                } else {
+                    status.message().to_owned()
+                };
                 Err(Failure::soon("CreateContainerError", message, CREATE_RETRY_S))
             }
         }
@@ -174,10 +243,19 @@ impl Worker {
             ..env::Sources::default()
         };
         let (uid, namespace) = (pod::uid(&self.pod), pod::namespace(&self.pod));
-        let vars = container.env.iter().flatten().filter_map(|v| v.value_from.as_ref());
+        let vars = container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|v| v.value_from.as_ref());
         let from = container.env_from.iter().flatten();
-        let maps = vars.clone().filter_map(|v| v.config_map_key_ref.as_ref().map(|r| &r.name));
-        let maps = maps.chain(from.clone().filter_map(|f| f.config_map_ref.as_ref().map(|r| &r.name)));
+        let maps = vars
+            .clone()
+            .filter_map(|v| v.config_map_key_ref.as_ref().map(|r| &r.name));
+        let maps = maps.chain(
+            from.clone()
+                .filter_map(|f| f.config_map_ref.as_ref().map(|r| &r.name)),
+        );
         for name in maps {
             match self.host.objects.config_maps.get(uid, namespace, name).await {
                 Ok(map) => drop(sources.config_maps.insert(name.clone(), (*map).clone())),
@@ -211,7 +289,8 @@ impl Worker {
             let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
             return Some(hosts_file::render_host_network(&own, aliases));
         }
-        let (hostname, domain) = sandbox_config::hostname_and_domain(&self.pod, &self.host.settings.dns.domain);
+        let (hostname, domain) =
+            sandbox_config::hostname_and_domain(&self.pod, &self.host.settings.dns.domain);
         Some(hosts_file::render(&self.pod_ips(), &hostname, &domain, aliases))
     }
 
@@ -220,8 +299,13 @@ impl Worker {
         if kind != Kind::Ephemeral {
             return None;
         }
-        let ephemeral = pod::ephemeral_containers(&self.pod).iter().find(|e| e.name == name)?;
-        let target = ephemeral.target_container_name.as_deref().filter(|t| !t.is_empty())?;
+        let ephemeral = pod::ephemeral_containers(&self.pod)
+            .iter()
+            .find(|e| e.name == name)?;
+        let target = ephemeral
+            .target_container_name
+            .as_deref()
+            .filter(|t| !t.is_empty())?;
         self.seen.runtime.latest(target).map(|c| c.id.clone())
     }
 
@@ -235,22 +319,51 @@ impl Worker {
             sandbox_config::log_directory(&settings.pod_logs_dir, pod),
             container_config::log_path(name, restart_count)
         );
-        let link = dir.join(format!("{}_{}_{name}-{id}.log", pod::name(pod), pod::namespace(pod)));
+        let link = dir.join(format!(
+            "{}_{}_{name}-{id}.log",
+            pod::name(pod),
+            pod::namespace(pod)
+        ));
         if std::fs::create_dir_all(dir).is_ok() {
             let _ = std::os::unix::fs::symlink(log, link);
         }
     }
 
-    async fn run_post_start(&mut self, start: &Start, container: &Container, id: &str) -> Result<(), Failure> {
-        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else { return Ok(()) };
+    async fn run_post_start(
+        &mut self,
+        start: &Start,
+        container: &Container,
+        id: &str,
+    ) -> Result<(), Failure> {
+        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
+            return Ok(());
+        };
         let ip = self.pod_ips().first().cloned().unwrap_or_default();
-        let Err(why) = handlers::run_hook(&self.host.cri, id, container, hook, &ip).await else { return Ok(()) };
+        let Err(why) = handlers::run_hook(&self.host.cri, id, container, hook, &ip).await else {
+            return Ok(());
+        };
         tracing::warn!(pod = %pod::full_name(&self.pod), container = %start.name, %why, "postStart hook failed");
-        self.container_event(start.kind, &start.name, EventType::Warning, "FailedPostStartHook", "PostStartHook failed".into());
+        self.container_event(
+            start.kind,
+            &start.name,
+            EventType::Warning,
+            "FailedPostStartHook",
+            "PostStartHook failed".into(),
+        );
         let grace = pod::grace_period_s(&self.pod);
-        self.container_event(start.kind, &start.name, EventType::Normal, "Killing", "FailedPostStartHook".into());
+        self.container_event(
+            start.kind,
+            &start.name,
+            EventType::Normal,
+            "Killing",
+            "FailedPostStartHook".into(),
+        );
         self.stop_with_hook(id, container, grace).await;
         self.observe_container(id).await;
-        Err(Failure::soon("PostStartHookError", format!("PostStart handler: {why}"), START_RETRY_S))
+        Err(Failure::soon(
+            "PostStartHookError",
+            format!("PostStart handler: {why}"),
+            START_RETRY_S,
+        ))
     }
 }

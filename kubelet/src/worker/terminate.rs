@@ -20,7 +20,9 @@ impl Worker {
         self.observe_all().await;
         self.report();
         let mut grace = self.mailbox.grace();
-        let deadline = grace.borrow_and_update().unwrap_or_else(|| pod::grace_period_s(&self.pod));
+        let deadline = grace
+            .borrow_and_update()
+            .unwrap_or_else(|| pod::grace_period_s(&self.pod));
         let stopped = tokio::select! {
             done = self.kill_all(deadline, true) => done,
             _ = grace.changed() => return Next::Again,
@@ -90,7 +92,9 @@ impl Worker {
             .map(|c| (c.id.clone(), c.name.clone()))
             .collect();
         let (sidecars, main): (Vec<_>, Vec<_>) = running.into_iter().partition(|(_, name)| {
-            pod::init_containers(&self.pod).iter().any(|c| c.name == *name && pod::is_sidecar(c))
+            pod::init_containers(&self.pod)
+                .iter()
+                .any(|c| c.name == *name && pod::is_sidecar(c))
         });
         let mut ok = self.kill_group(&main, grace_s).await;
         // Sidecars end in the reverse order of their start.
@@ -101,8 +105,12 @@ impl Worker {
         if sandboxes {
             for sandbox in self.seen.runtime.sandboxes.clone() {
                 if let Err(status) = self.host.cri.stop_pod_sandbox(&sandbox.id).await {
-                    let message = format!("error killing pod: failed to \"KillPodSandbox\": {}", cri::describe(&status));
-                    self.host.pod_event(&self.pod, EventType::Warning, "FailedKillPod", message);
+                    let message = format!(
+                        "error killing pod: failed to \"KillPodSandbox\": {}",
+                        cri::describe(&status)
+                    );
+                    self.host
+                        .pod_event(&self.pod, EventType::Warning, "FailedKillPod", message);
                     ok = false;
                 } else {
                     self.observe_sandbox(&sandbox.id).await;
@@ -120,7 +128,13 @@ impl Worker {
             let member = pod::find(&self.pod, name).map(|m| (m.kind, m.container.into_owned()));
             let (kind, container) = member.unwrap_or((Kind::Regular, Container::default()));
             if !name.is_empty() {
-                self.container_event(kind, name, EventType::Normal, "Killing", format!("Stopping container {name}"));
+                self.container_event(
+                    kind,
+                    name,
+                    EventType::Normal,
+                    "Killing",
+                    format!("Stopping container {name}"),
+                );
             }
             self.stop_with_hook(id, &container, grace_s).await
         });
@@ -139,7 +153,13 @@ impl Worker {
                 tracing::warn!(pod = %pod::full_name(&self.pod), container = %container.name, %why, "preStop hook failed");
                 if let Some(member) = pod::find(&self.pod, &container.name) {
                     let message = "PreStopHook failed".to_owned();
-                    self.container_event(member.kind, &container.name, EventType::Warning, "FailedPreStopHook", message);
+                    self.container_event(
+                        member.kind,
+                        &container.name,
+                        EventType::Warning,
+                        "FailedPreStopHook",
+                        message,
+                    );
                 }
             }
         }
