@@ -8,35 +8,38 @@
 
 #![allow(dead_code)]
 
-mod cells;
-mod check;
-mod equal;
-pub mod events;
-mod kind;
-mod rolling;
-mod set;
-mod strategy;
-mod table;
-#[cfg(test)]
-mod testing;
-
+pub mod autoscaling;
 pub mod binding;
+pub mod events;
 pub mod eviction;
 pub mod metadata;
+pub mod review;
 pub mod scale;
 
 mod apps;
 mod batch;
+mod cells;
 mod certificates;
+mod check;
 mod coordination;
 mod core;
 mod discovery;
+mod equal;
+mod flowcontrol;
+mod kind;
 mod networking;
+mod node;
 mod pod;
 mod policy;
 mod rbac;
+mod rolling;
 mod scheduling;
+mod set;
 mod storage;
+mod strategy;
+mod table;
+#[cfg(test)]
+mod testing;
 
 pub use kind::{Column, Kind, Subresource};
 pub use table::{find, kinds};

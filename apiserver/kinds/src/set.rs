@@ -68,6 +68,11 @@ pub fn is_zero(value: &Value) -> bool {
     }
 }
 
+/// A quantity of nothing, as a plain field of that type is written when it is unset.
+pub fn is_zero_amount(value: &Value) -> bool {
+    value == "0" || is_zero(value)
+}
+
 /// The object's map; a `null` becomes an empty object, other values have none (the decoder refused them).
 fn fields(obj: &mut Value) -> Option<&mut Map<String, Value>> {
     if obj.is_null() {

@@ -2,8 +2,8 @@
 
 use crate::kind::Kind;
 use crate::{
-    apps, batch, certificates, coordination, core, discovery, networking, pod, policy, rbac, scheduling,
-    storage,
+    apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol, networking, node,
+    pod, policy, rbac, review, scheduling, storage,
 };
 
 static KINDS: &[&dyn Kind] = &[
@@ -28,17 +28,28 @@ static KINDS: &[&dyn Kind] = &[
     &apps::Deployment,
     &apps::ReplicaSet,
     &apps::StatefulSet,
+    &review::SelfSubjectReview,
+    &review::TokenReview,
+    &review::LocalSubjectAccessReview,
+    &review::SelfSubjectAccessReview,
+    &review::SelfSubjectRulesReview,
+    &review::SubjectAccessReview,
+    &autoscaling::HorizontalPodAutoscaler,
+    &autoscaling::HorizontalPodAutoscalerV1,
     &batch::CronJob,
     &batch::Job,
     &certificates::CertificateSigningRequest,
     &coordination::Lease,
     &discovery::EndpointSlice,
     &core::event::EventsEvent,
+    &flowcontrol::FlowSchema,
+    &flowcontrol::PriorityLevelConfiguration,
     &networking::IPAddress,
     &networking::Ingress,
     &networking::IngressClass,
     &networking::NetworkPolicy,
     &networking::ServiceCIDR,
+    &node::RuntimeClass,
     &policy::PodDisruptionBudget,
     &rbac::ClusterRole,
     &rbac::ClusterRoleBinding,
