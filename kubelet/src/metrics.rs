@@ -82,6 +82,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// The registry, for the health server beside.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
     pub fn render(&self) -> String {
         self.registry.render()
     }

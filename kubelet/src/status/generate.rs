@@ -27,7 +27,14 @@ pub struct Known {
 /// The status of `pod` at `now`. Conditions keep their transition times where the state did not change.
 pub fn generate(pod: &Pod, seen: &Seen, known: &Known, now: Timestamp) -> PodStatus {
     let old = pod.status.clone().unwrap_or_default();
-    let mut status = containers::statuses(pod, seen, known);
+    // A pod that was refused before anything of it ran has no containers to tell of.
+    let refused =
+        known.failed.is_some() && seen.runtime.containers.is_empty() && old.container_statuses.is_none();
+    let mut status = if refused {
+        PodStatus::default()
+    } else {
+        containers::statuses(pod, seen, known)
+    };
     let mut phase = phase::of(pod, &status, known);
     if pod::is_terminal_phase(pod::phase(pod)) {
         // A terminal phase never changes.
@@ -69,7 +76,11 @@ pub fn generate(pod: &Pod, seen: &Seen, known: &Known, now: Timestamp) -> PodSta
         None => {}
     }
     status.phase = Some(phase);
-    status.conditions = Some(conditions::of(pod, &status, sandbox.is_some(), now));
+    status.conditions = if refused {
+        old.conditions
+    } else {
+        Some(conditions::of(pod, &status, sandbox.is_some(), now))
+    };
     status
 }
 

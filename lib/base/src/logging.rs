@@ -43,7 +43,9 @@ pub fn init(options: &Options) {
 /// Libraries stay at warnings until one asks for very much.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        0..=3 => "info,hyper=warn,h2=warn,tower=warn,kube=warn,rustls=warn,sled=warn,raft=warn,hickory=warn",
+        0..=3 => {
+            "info,hyper=warn,h2=warn,tower=warn,kube_client=warn,kube_runtime=warn,rustls=warn,sled=warn,raft=warn,hickory=warn"
+        }
         4..=5 => "debug,hyper=info,h2=info,tower=info,rustls=info,sled=info",
         _ => "trace,h2=info",
     }
