@@ -72,24 +72,58 @@ pub async fn load_config(kubeconfig: Option<&Path>) -> Result<kube::Config, Conn
 }
 
 /// A client for a configuration at hand. Each call makes a connection of its own.
-pub fn connect_config(mut config: kube::Config, user_agent: &str) -> Result<kube::Client, ConnectError> {
-    keelson_base::tls::install_provider();
-    let agent =
-        HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent(user_agent.to_owned()))?;
-    config.headers.push((http::header::USER_AGENT, agent));
-    let credentials = |e| ConnectError::Credentials(Box::new(e));
-    let auth = config.auth_layer().map_err(credentials)?;
-    let headers = config.extra_headers_layer().map_err(credentials)?;
-    let base_uri = config.base_uri_layer();
-    let namespace = config.default_namespace.clone();
-    let transport = Transport::new(config)?;
-    let service = ServiceBuilder::new()
-        .layer(base_uri)
-        .option_layer(auth)
-        .layer(headers)
-        .map_err(tower::BoxError::from)
-        .service(transport);
-    Ok(ClientBuilder::new(service, namespace).build())
+pub fn connect_config(config: kube::Config, user_agent: &str) -> Result<kube::Client, ConnectError> {
+    Connection::new(config, user_agent)?.client(None)
+}
+
+/// The value of an Authorization header that changes while clients use it.
+pub type Token = Arc<Mutex<HeaderValue>>;
+
+/// A connection that several clients share, each with a token of its own.
+#[derive(Clone)]
+pub struct Connection {
+    transport: Transport,
+    agent: HeaderValue,
+}
+
+impl Connection {
+    /// Does not connect yet; for use with tokens `config` should name no client certificate, which would win.
+    pub fn new(config: kube::Config, user_agent: &str) -> Result<Self, ConnectError> {
+        keelson_base::tls::install_provider();
+        let agent =
+            HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent(user_agent.to_owned()))?;
+        Ok(Self {
+            transport: Transport::new(config)?,
+            agent,
+        })
+    }
+
+    /// A client that sends `token` as its Authorization, or what the configuration says.
+    pub fn client(&self, token: Option<Token>) -> Result<kube::Client, ConnectError> {
+        let mut config = self.transport.shared.config.clone();
+        config
+            .headers
+            .push((http::header::USER_AGENT, self.agent.clone()));
+        let credentials = |e| ConnectError::Credentials(Box::new(e));
+        let auth = match token {
+            None => config.auth_layer().map_err(credentials)?,
+            Some(_) => None,
+        };
+        let service = ServiceBuilder::new()
+            .layer(config.base_uri_layer())
+            .option_layer(auth)
+            .layer(config.extra_headers_layer().map_err(credentials)?)
+            .map_request(move |mut request: Request<Body>| {
+                if let Some(token) = &token {
+                    let value = token.lock().clone();
+                    request.headers_mut().insert(http::header::AUTHORIZATION, value);
+                }
+                request
+            })
+            .map_err(tower::BoxError::from)
+            .service(self.transport.clone());
+        Ok(ClientBuilder::new(service, config.default_namespace).build())
+    }
 }
 
 type Pool = HyperClient<HttpsConnector<HttpConnector>, Body>;

@@ -18,7 +18,7 @@ mod limits;
 pub mod store;
 pub mod subscription;
 
-pub use connection::{ConnectError, connect, connect_config, load_config};
+pub use connection::{ConnectError, Connection, Token, connect, connect_config, load_config};
 pub use events::{EventType, Recorder};
 pub use informer::{Cache, Informer, Informers, Object, Progress, informer};
 pub use store::{Event, Key};

@@ -1,0 +1,14 @@
+//! One file (or directory) per controller; `table.rs` lists them.
+
+pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod garbage_collector;
+pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod replicaset;
+pub mod replicationcontroller;
+pub mod root_ca;
+pub mod serviceaccount;
+pub mod taint_eviction;
