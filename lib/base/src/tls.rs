@@ -135,6 +135,20 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
+    /// As `config`, with the caller's own judgement of client certificates; `client_ca` is not used.
+    pub fn config_with_verifier(
+        &self,
+        alpn: &[&str],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(FollowingCert::new(&self.cert, &self.key)?));
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+
     /// A configuration that follows the files. `alpn` in order of preference, e.g. `&["h2", "http/1.1"]`.
     pub fn config(&self, alpn: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
         let builder =

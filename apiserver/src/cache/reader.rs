@@ -1,0 +1,42 @@
+//! The caches as authorizers, admission and verbs read them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keelson_machinery::{GroupResource, ObjectReader, Value};
+
+use super::resource::{Page, ResourceCache};
+use super::selection::Selection;
+use crate::storage::keys;
+
+/// Reads the caches of all resources.
+#[derive(Debug)]
+pub struct CacheReader {
+    caches: HashMap<GroupResource, Arc<ResourceCache>>,
+}
+
+impl CacheReader {
+    pub fn new(caches: HashMap<GroupResource, Arc<ResourceCache>>) -> Self {
+        Self { caches }
+    }
+}
+
+impl ObjectReader for CacheReader {
+    fn get(&self, resource: &GroupResource, namespace: Option<&str>, name: &str) -> Option<Arc<Value>> {
+        let key = keys::local(namespace.unwrap_or_default(), name);
+        self.caches.get(resource)?.get(&key).map(|entry| entry.value())
+    }
+
+    fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Value>> {
+        let Some(cache) = self.caches.get(resource) else {
+            return Vec::new();
+        };
+        let selection = Selection::all(namespace.map(str::to_owned));
+        let listing = cache.list(&selection, &Page::default());
+        listing.entries.iter().map(|entry| entry.value()).collect()
+    }
+
+    fn generation(&self, resource: &GroupResource) -> u64 {
+        self.caches.get(resource).map_or(0, |cache| cache.generation())
+    }
+}

@@ -1,0 +1,277 @@
+//! Stored bytes to the bytes that are served, and back: JSON with the resourceVersion in place.
+//!
+//! What is served always starts with `{"kind":K,"apiVersion":V,` in the cached version; what is stored carries no
+//! resourceVersion. Only the front of an object is looked at, so the cost does not grow with its size.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use keelson_machinery::Value;
+use keelson_schema::{json, protobuf, types::TypeDef};
+
+/// Why a stored value cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("stored value is no object of its kind: {0}")]
+    Shape(String),
+    #[error("stored value is encrypted, and no key for it is configured")]
+    Encrypted,
+}
+
+/// The front of every object of a kind: `{"kind":"Pod","apiVersion":"v1",`.
+pub fn head(kind: &str, api_version: &str) -> String {
+    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",")
+}
+
+/// An object as it is served.
+#[derive(Debug, PartialEq)]
+pub struct Served {
+    pub json: Bytes,
+    /// Where the `labels` map stands in it; empty where there is none.
+    pub labels: Range<u32>,
+}
+
+/// A stored value with its revision put in. `head` is the kind's, `def` its type.
+pub fn serve(
+    stored: &[u8],
+    revision: i64,
+    head: &str,
+    gvk: (&str, &str),
+    def: &TypeDef,
+) -> Result<Served, CodecError> {
+    let text = normal(stored, head, gvk, def)?;
+    with_revision(&text, revision).ok_or_else(|| CodecError::Shape("it has no metadata".to_owned()))
+}
+
+fn normal<'a>(
+    stored: &'a [u8],
+    head: &str,
+    (kind, api_version): (&str, &str),
+    def: &TypeDef,
+) -> Result<Cow<'a, [u8]>, CodecError> {
+    if stored.starts_with(head.as_bytes()) {
+        return Ok(Cow::Borrowed(stored.trim_ascii_end()));
+    }
+    if stored.starts_with(b"k8s:enc:") {
+        return Err(CodecError::Encrypted);
+    }
+    let mut value: Value = if protobuf::is_framed(stored) {
+        protobuf::decode(stored).map_err(|error| CodecError::Shape(error.to_string()))?
+    } else {
+        serde_json::from_slice(stored).map_err(|error| CodecError::Shape(error.to_string()))?
+    };
+    let object = value
+        .as_object_mut()
+        .ok_or_else(|| CodecError::Shape("it is no object".to_owned()))?;
+    object.insert("kind".to_owned(), kind.into());
+    object.insert("apiVersion".to_owned(), api_version.into());
+    Ok(Cow::Owned(json::to_vec(&value, def)))
+}
+
+/// Puts `resourceVersion` where upstream's encoder writes it: after the name, namespace and uid.
+pub fn with_revision(text: &[u8], revision: i64) -> Option<Served> {
+    let metadata = member(text, 0, "metadata")?;
+    let mut cursor = Members::of(text, metadata.start)?;
+    let mut insert_at = metadata.start + 1;
+    let (mut old, mut labels) = (None, None);
+    while let Some((key, whole, value)) = cursor.next() {
+        match key {
+            b"name" | b"generateName" | b"namespace" | b"selfLink" | b"uid" => insert_at = whole.end,
+            b"resourceVersion" => old = Some(whole),
+            b"labels" => {
+                labels = Some(value);
+                break;
+            }
+            // Fields stand in upstream's order: labels come before these.
+            b"annotations" | b"ownerReferences" | b"finalizers" | b"managedFields" => break,
+            _ => {}
+        }
+    }
+    let first = insert_at == metadata.start + 1;
+    let mut out = Vec::with_capacity(text.len() + 32);
+    out.extend_from_slice(&text[..insert_at]);
+    let rest = match old {
+        Some(old) => cut(text, insert_at, old),
+        None => Cow::Borrowed(&text[insert_at..]),
+    };
+    let rest_is_empty = rest.first() == Some(&b'}');
+    let number = revision.to_string();
+    if !first {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"resourceVersion\":\"");
+    out.extend_from_slice(number.as_bytes());
+    out.push(b'"');
+    if first && !rest_is_empty {
+        out.push(b',');
+    }
+    out.extend_from_slice(&rest);
+    let grown = out.len() - text.len();
+    let labels = labels.map_or(0..0, |range| {
+        let shift = |at: usize| u32::try_from(at + grown).unwrap_or(0);
+        shift(range.start)..shift(range.end)
+    });
+    Some(Served {
+        json: out.into(),
+        labels,
+    })
+}
+
+/// The rest of `text` from `at`, without the member `old` and one comma.
+fn cut(text: &[u8], at: usize, old: Range<usize>) -> Cow<'_, [u8]> {
+    let mut rest = Vec::with_capacity(text.len() - at);
+    let (mut from, mut to) = (old.start, old.end);
+    if from > at && text[from - 1] == b',' {
+        from -= 1;
+    } else if text.get(to) == Some(&b',') {
+        to += 1;
+    }
+    rest.extend_from_slice(&text[at..from.max(at)]);
+    rest.extend_from_slice(&text[to..]);
+    Cow::Owned(rest)
+}
+
+/// The value of a member of the object that starts at `at`.
+pub fn member(text: &[u8], at: usize, name: &str) -> Option<Range<usize>> {
+    let mut members = Members::of(text, at)?;
+    while let Some((key, _, value)) = members.next() {
+        if key == name.as_bytes() {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// Walks the members of a compact JSON object without parsing their values.
+struct Members<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Members<'a> {
+    fn of(text: &'a [u8], at: usize) -> Option<Self> {
+        (text.get(at) == Some(&b'{')).then_some(Self { text, at: at + 1 })
+    }
+
+    /// Key (as written), place of the whole member, place of its value.
+    fn next(&mut self) -> Option<(&'a [u8], Range<usize>, Range<usize>)> {
+        if self.text.get(self.at) == Some(&b',') {
+            self.at += 1;
+        }
+        let start = self.at;
+        if self.text.get(start) != Some(&b'"') {
+            return None;
+        }
+        let key_end = string_end(self.text, start)?;
+        if self.text.get(key_end) != Some(&b':') {
+            return None;
+        }
+        let value_start = key_end + 1;
+        let value_end = value_end(self.text, value_start)?;
+        self.at = value_end;
+        Some((
+            &self.text[start + 1..key_end - 1],
+            start..value_end,
+            value_start..value_end,
+        ))
+    }
+}
+
+fn string_end(text: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+fn value_end(text: &[u8], start: usize) -> Option<usize> {
+    match text.get(start)? {
+        b'"' => string_end(text, start),
+        b'{' | b'[' => {
+            let (mut depth, mut at) = (0_usize, start);
+            loop {
+                match text.get(at)? {
+                    b'"' => {
+                        at = string_end(text, at)?;
+                        continue;
+                    }
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' => depth -= 1,
+                    _ => {}
+                }
+                at += 1;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+        }
+        _ => {
+            let length = text[start..]
+                .iter()
+                .position(|byte| matches!(byte, b',' | b'}' | b']'))?;
+            Some(start + length)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(stored: &str, served: &str) {
+        let out = with_revision(stored.as_bytes(), 7).unwrap();
+        assert_eq!(std::str::from_utf8(&out.json).unwrap(), served);
+        let labels = &out.json[out.labels.start as usize..out.labels.end as usize];
+        if !labels.is_empty() {
+            let parsed: Value = serde_json::from_slice(labels).unwrap();
+            assert_eq!(parsed["a"], "b");
+        }
+    }
+
+    #[test]
+    fn the_revision_goes_where_upstream_writes_it() {
+        check(
+            r#"{"kind":"A","metadata":{"name":"x","uid":"u","creationTimestamp":null,"labels":{"a":"b"}},"s":1}"#,
+            r#"{"kind":"A","metadata":{"name":"x","uid":"u","resourceVersion":"7","creationTimestamp":null,"labels":{"a":"b"}},"s":1}"#,
+        );
+        check(r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#);
+        check(
+            r#"{"metadata":{"generation":1}}"#,
+            r#"{"metadata":{"resourceVersion":"7","generation":1}}"#,
+        );
+    }
+
+    #[test]
+    fn an_old_revision_is_replaced() {
+        check(
+            r#"{"metadata":{"name":"x","resourceVersion":"123456","labels":{"a":"b"}}}"#,
+            r#"{"metadata":{"name":"x","resourceVersion":"7","labels":{"a":"b"}}}"#,
+        );
+        check(
+            r#"{"metadata":{"resourceVersion":"3","name":"x"}}"#,
+            r#"{"metadata":{"resourceVersion":"3","name":"x","resourceVersion":"7"}}"#
+                .replace(r#""resourceVersion":"3","#, "")
+                .as_str(),
+        );
+    }
+
+    #[test]
+    fn texts_that_are_no_objects_give_nothing() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"{"metadata":"#,
+            r#"{"metadata":{"a"#,
+            "nope",
+            r#"{"metadata":[1]}"#,
+        ] {
+            assert!(with_revision(text.as_bytes(), 1).is_none(), "{text}");
+        }
+    }
+}
