@@ -49,6 +49,8 @@ pub struct AdmissionAttributes<'a> {
     pub authorizer: &'a dyn Authorizer,
     /// The time the request is judged at.
     pub now: jiff::Timestamp,
+    /// Five random characters of upstream's alphabet (`bcdfghjklmnpqrstvwxz2456789`), for names made during admission.
+    pub name_suffix: &'a str,
 }
 
 impl AdmissionAttributes<'_> {

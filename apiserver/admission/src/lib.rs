@@ -5,8 +5,15 @@
 //! to carry out.
 
 pub mod attributes;
+pub mod chain;
+pub mod plugins;
+mod pod_resources;
+#[cfg(test)]
+mod testing;
+mod value;
 
 pub use attributes::{AdmissionAttributes, Operation};
+pub use chain::{Chain, Config, ConfigError, chain};
 
 use keelson_machinery::{GroupResource, ObjectReader, Status};
 use serde_json::Value;
@@ -28,6 +35,19 @@ pub trait Admission: Send + Sync {
 
     /// Whether the plugin looks at such requests at all.
     fn handles(&self, attributes: &AdmissionAttributes<'_>) -> bool;
+
+    /// Writes to be done before any plugin looks at the request.
+    ///
+    /// # Errors
+    /// The request is refused.
+    fn early_effects(
+        &self,
+        _attributes: &AdmissionAttributes<'_>,
+        _object: &Value,
+        _reader: &dyn ObjectReader,
+    ) -> Result<Vec<Effect>, Status> {
+        Ok(Vec::new())
+    }
 
     /// Changes the object; null for deletes.
     ///

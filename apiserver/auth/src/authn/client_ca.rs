@@ -31,12 +31,15 @@ pub struct Subject {
 /// The subject attribute a user's uid may stand in.
 const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
 
+/// A subject, and until when (Unix seconds) it counts.
+type Verified = (Arc<Subject>, i64);
+
 /// Verifies chains against the CAs of one purpose.
 pub struct ClientCa {
     verifier: RwLock<Arc<dyn ClientCertVerifier>>,
-    /// Subjects of verified leaves by their SHA-256, and until when (Unix seconds) they count. Bounded by
+    /// Verified leaves by their SHA-256. Bounded by
     /// `VERIFIED_CERTIFICATES_MAX`.
-    verified: Mutex<HashMap<[u8; 32], (Arc<Subject>, i64)>>,
+    verified: Mutex<HashMap<[u8; 32], Verified>>,
 }
 
 impl ClientCa {

@@ -118,18 +118,50 @@ fn all_of(place: Place, subjects: Value) -> Value {
 }
 
 pub fn flow_schemas() -> Vec<Value> {
+    let mut schemas: Vec<Value> = broad_schemas().into();
+    schemas.extend(narrow_schemas());
+    schemas
+}
+
+/// Everything that some subjects do.
+fn broad_schemas() -> [Value; 8] {
     let by_user = Some("ByUser");
     let by_namespace = Some("ByNamespace");
     let everyone = json!([group(ALL_UNAUTHENTICATED), group(ALL_AUTHENTICATED)]);
-    let writes = ["get", "create", "update"];
-    let leases = || resource_rule(&writes, "coordination.k8s.io", &["leases"], false);
-    vec![
+    [
         all_of(Place("exempt", "exempt", 1, None), json!([group(MASTERS)])),
         all_of(Place("catch-all", "catch-all", 10_000, by_user), everyone.clone()),
         all_of(
             Place("system-nodes", "system", 500, by_user),
             json!([group(NODES)]),
         ),
+        all_of(
+            Place("kube-controller-manager", "workload-high", 800, by_namespace),
+            json!([user(KUBE_CONTROLLER_MANAGER)]),
+        ),
+        all_of(
+            Place("kube-scheduler", "workload-high", 800, by_namespace),
+            json!([user(KUBE_SCHEDULER)]),
+        ),
+        all_of(
+            Place("kube-system-service-accounts", "workload-high", 900, by_namespace),
+            json!([system_account("*")]),
+        ),
+        all_of(
+            Place("service-accounts", "workload-low", 9000, by_user),
+            json!([group(ALL_SERVICE_ACCOUNTS)]),
+        ),
+        all_of(Place("global-default", "global-default", 9900, by_user), everyone),
+    ]
+}
+
+/// Some of what some subjects do.
+fn narrow_schemas() -> [Value; 5] {
+    let by_user = Some("ByUser");
+    let everyone = json!([group(ALL_UNAUTHENTICATED), group(ALL_AUTHENTICATED)]);
+    let writes = ["get", "create", "update"];
+    let leases = || resource_rule(&writes, "coordination.k8s.io", &["leases"], false);
+    [
         schema(
             Place("system-node-high", "node-high", 400, by_user),
             json!([group(NODES)]),
@@ -141,7 +173,7 @@ pub fn flow_schemas() -> Vec<Value> {
         ),
         schema(
             Place("probes", "exempt", 2, None),
-            everyone.clone(),
+            everyone,
             None,
             Some(json!([{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/readyz", "/livez"]}])),
         ),
@@ -174,22 +206,5 @@ pub fn flow_schemas() -> Vec<Value> {
             Some(json!([resource_rule(&writes, "", &["endpoints"], false)])),
             None,
         ),
-        all_of(
-            Place("kube-controller-manager", "workload-high", 800, by_namespace),
-            json!([user(KUBE_CONTROLLER_MANAGER)]),
-        ),
-        all_of(
-            Place("kube-scheduler", "workload-high", 800, by_namespace),
-            json!([user(KUBE_SCHEDULER)]),
-        ),
-        all_of(
-            Place("kube-system-service-accounts", "workload-high", 900, by_namespace),
-            json!([system_account("*")]),
-        ),
-        all_of(
-            Place("service-accounts", "workload-low", 9000, by_user),
-            json!([group(ALL_SERVICE_ACCOUNTS)]),
-        ),
-        all_of(Place("global-default", "global-default", 9900, by_user), everyone),
     ]
 }
