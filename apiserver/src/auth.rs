@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use keelson_admission::Admission;
+use keelson_admission::chain::{self, Chain, chain};
 use keelson_auth::build::{Auth, Config, FrontProxy, build as join};
 use keelson_auth::token::discovery;
 use keelson_machinery::ObjectReader;
@@ -64,8 +64,15 @@ fn read(flag: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The admission plugins as the command line says.
-pub fn admission(_options: &Options, _auth: &Auth) -> anyhow::Result<Vec<Arc<dyn Admission>>> {
-    Ok(Vec::new())
+///
+/// # Errors
+/// An unknown plugin.
+pub fn admission(options: &Options) -> anyhow::Result<Chain> {
+    Ok(chain(&chain::Config {
+        enable: options.enable_admission_plugins.clone(),
+        disable: options.disable_admission_plugins.clone(),
+        ..chain::Config::default()
+    })?)
 }
 
 /// The token issuer's discovery documents; `None` where there is no issuer with an https URL.

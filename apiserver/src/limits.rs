@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Largest request body, as upstream: 3 MiB.
 pub const REQUEST_BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Bytes of a body too large that are still taken, and thrown away, before the client is told.
+pub const REQUEST_BODY_DRAIN_MAX: usize = 64 * 1024 * 1024;
 /// Connections open at once; further ones wait in the listen queue.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Time a connection may take for its TLS handshake and first request head.

@@ -104,7 +104,7 @@ fn build(options: &Options, done: &bootstrap::Done, shutdown: &Shutdown) -> anyh
     ));
     let reader = Arc::new(CacheReader::new(registry.caches()));
     let auth = auth::build(options, &reader)?;
-    let admission = auth::admission(options, &auth)?;
+    let admission = auth::admission(options)?;
     let address = SocketAddr::new(advertised(options), options.serving.secure_port).to_string();
     let allocators = Allocators::new(options, &keys)?;
     let checks = checks(&feed, done);

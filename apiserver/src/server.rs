@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keelson_admission::Admission;
+use keelson_admission::chain::Chain;
 use keelson_auth::build::Auth;
 use keelson_base::Shutdown;
 use keelson_base::health::Checks;
@@ -36,8 +36,7 @@ pub struct Server {
     pub registry: Arc<Registry>,
     pub reader: Arc<CacheReader>,
     pub auth: Auth,
-    /// In upstream's order.
-    pub admission: Vec<Arc<dyn Admission>>,
+    pub admission: Chain,
     pub leases: Leases,
     pub in_flight: InFlight,
     pub allocators: Allocators,

@@ -162,7 +162,7 @@ impl Feed {
             self.connected.store(false, Ordering::Relaxed);
             failures = if revision > before { 0 } else { failures + 1 };
             if failures > 0 {
-                if failures % 50 == 0 {
+                if failures.is_multiple_of(50) {
                     tracing::warn!(failures, "the store cannot be watched");
                 }
                 tokio::time::sleep(Duration::from_millis(20 << failures.min(6))).await;

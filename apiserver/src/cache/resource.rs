@@ -385,6 +385,10 @@ fn namespace_prefix(selection: &Selection) -> String {
         .map_or_else(String::new, |namespace| format!("{namespace}/"))
 }
 
+#[expect(
+    clippy::mutable_key_type,
+    reason = "ordered by the key alone, which never changes"
+)]
 /// The objects of the selection's namespace after the page's start, in key order.
 fn range<'a>(
     objects: &'a BTreeSet<ByKey>,

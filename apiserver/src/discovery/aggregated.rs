@@ -4,7 +4,7 @@ use keelson_machinery::Value;
 use keelson_schema::resources::ResourceInfo;
 use serde_json::json;
 
-use super::Group;
+use super::{Group, kind_group};
 
 /// The document of the core group, or of all others.
 pub fn document(groups: &[Group], core: bool) -> Value {
@@ -55,7 +55,7 @@ fn resource(info: &ResourceInfo) -> Value {
             .map(|one| {
                 json!({
                     "subresource": one.name,
-                    "responseKind": {"group": one.group, "version": one.version, "kind": one.kind},
+                    "responseKind": {"group": kind_group(info, one), "version": one.version, "kind": one.kind},
                     "verbs": one.verbs,
                 })
             })

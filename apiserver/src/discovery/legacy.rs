@@ -9,7 +9,7 @@ use keelson_schema::resources::ResourceInfo;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::Group;
+use super::{Group, kind_group};
 
 /// Every document by its path.
 pub fn documents(groups: &[Group], address: &str) -> BTreeMap<String, Value> {
@@ -88,10 +88,9 @@ fn resource(info: &ResourceInfo) -> Vec<Value> {
             "name": format!("{}/{}", info.resource, subresource.name), "singularName": "",
             "namespaced": info.namespaced, "kind": subresource.kind, "verbs": subresource.verbs,
         });
-        if (subresource.group.as_ref(), subresource.version.as_ref())
-            != (info.group.as_ref(), info.version.as_ref())
-        {
-            value["group"] = subresource.group.as_ref().into();
+        let group = kind_group(info, subresource);
+        if group != info.group || subresource.version != info.version {
+            value["group"] = group.into();
             value["version"] = subresource.version.as_ref().into();
         }
         all.push(value);

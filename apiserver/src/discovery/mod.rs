@@ -6,6 +6,7 @@ mod aggregated;
 mod legacy;
 pub mod oidc;
 pub mod openapi;
+mod schemas;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, StatusCode};
 use keelson_machinery::{Status, Value};
-use keelson_schema::resources::{self, ResourceInfo};
+use keelson_schema::resources::{self, ResourceInfo, SubresourceInfo};
 use sha2::{Digest, Sha512};
 
 use crate::context::Context;
@@ -23,6 +24,14 @@ use crate::registry::Registry;
 use crate::server::Server;
 use crate::wire::body::{self, Body, Response};
 use crate::wire::negotiate::Form;
+
+/// The group of a subresource's kind: the table leaves out the resource's own.
+fn kind_group<'a>(info: &'a ResourceInfo, subresource: &'a SubresourceInfo) -> &'a str {
+    match subresource.group.is_empty() {
+        true => &info.group,
+        false => &subresource.group,
+    }
+}
 
 /// Groups in the order upstream lists them; others follow by name.
 const GROUP_ORDER: &[&str] = &[

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use keelson_base::tls;
 use keelson_machinery::{GroupResource, ObjectReader, Status, Value};
+use keelson_streams::{Backend, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::forward::Upstream;
 use crate::options::KubeletOptions;
 
 const NODES: GroupResource = GroupResource::new("", "nodes");
@@ -44,25 +44,26 @@ impl Kubelets {
     ///
     /// # Errors
     /// The node does not exist or names no address.
-    pub fn upstream(&self, reader: &dyn ObjectReader, name: &str) -> Result<Upstream, Status> {
+    pub fn backend(&self, reader: &dyn ObjectReader, name: &str) -> Result<Backend, Status> {
         let node = reader
             .get(&NODES, None, name)
             .ok_or_else(|| Status::not_found(&NODES, name))?;
         let host = address(&node, &self.address_types).ok_or_else(|| {
-            Status::internal(format!(
-                "no preferred addresses found; known addresses: {}",
-                node["status"]["addresses"]
-            ))
+            let known = &node["status"]["addresses"];
+            Status::internal(format!("no preferred addresses found; known addresses: {known}"))
         })?;
         let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
             .as_u64()
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)
             .unwrap_or(PORT);
-        Ok(Upstream {
+        Ok(Backend {
             host,
             port,
-            tls: Some(self.config.clone()),
+            tls: Some(Tls {
+                config: self.config.clone(),
+                server_name: None,
+            }),
         })
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use keelson_machinery::{GroupResource, ObjectReader, Status, Value, meta};
+use keelson_streams::{Backend, Tls};
 use rand::seq::IndexedRandom;
 
-use super::forward::{Upstream, forward};
 use super::kubelet::any_server;
 use crate::context::Context;
 use crate::server::Server;
 use crate::verbs::{Target, method_not_allowed};
-use crate::wire::Response;
+use crate::wire::{Body, Response};
 
 const PODS: GroupResource = GroupResource::new("", "pods");
 const SERVICES: GroupResource = GroupResource::new("", "services");
@@ -51,35 +51,47 @@ pub async fn serve(server: &Arc<Server>, context: &mut Context, target: &Target)
         ))
     })?;
     server.progress.wait_current().await?;
-    let upstream = match target.served.info.resource.as_ref() {
+    let backend = match target.served.info.resource.as_ref() {
         "pods" => pod(server, target, &place)?,
         "services" => service(server, target, &place)?,
-        "nodes" => server.kubelets.upstream(&*server.reader, place.name)?,
+        "nodes" => server.kubelets.backend(&*server.reader, place.name)?,
         _ => return Err(method_not_allowed()),
     };
+    let (mount, rest) = mount(context.parts.uri.path());
     let query = context
         .parts
         .uri
         .query()
         .map_or_else(String::new, |query| format!("?{query}"));
-    let path = format!("/{}{query}", raw_rest(context.parts.uri.path()));
-    forward(context, &upstream, &path).await
+    let (mount, path_and_query) = (mount.to_owned(), format!("{rest}{query}"));
+    let onward = keelson_streams::Target {
+        backend,
+        path_and_query,
+    };
+    let answer = keelson_streams::proxy(super::request(context), onward, &mount).await?;
+    Ok(answer.map(Body::wrap))
 }
 
-/// What follows `/proxy/`, as sent.
-fn raw_rest(path: &str) -> &str {
-    path.split_once("/proxy/").map_or("", |(_, rest)| rest)
+/// The path up to and including `/proxy`, and what follows, as sent.
+fn mount(path: &str) -> (&str, &str) {
+    match path.find("/proxy/") {
+        Some(at) => path.split_at(at + "/proxy".len()),
+        None => (path, ""),
+    }
 }
 
-fn with_scheme(scheme: &str, host: String, port: u16) -> Result<Upstream, Status> {
+fn with_scheme(scheme: &str, host: String, port: u16) -> Result<Backend, Status> {
     let tls = match scheme {
-        "https" => Some(any_server().map_err(|error| Status::internal(error.to_string()))?),
+        "https" => Some(Tls {
+            config: any_server().map_err(|error| Status::internal(error.to_string()))?,
+            server_name: None,
+        }),
         _ => None,
     };
-    Ok(Upstream { host, port, tls })
+    Ok(Backend { host, port, tls })
 }
 
-fn pod(server: &Server, target: &Target, place: &Place<'_>) -> Result<Upstream, Status> {
+fn pod(server: &Server, target: &Target, place: &Place<'_>) -> Result<Backend, Status> {
     let pod = server
         .reader
         .get(&PODS, Some(&target.namespace), place.name)
@@ -120,7 +132,7 @@ fn named_port(pod: &Value, name: &str) -> Option<u16> {
         .and_then(|port| number(&port["containerPort"]))
 }
 
-fn service(server: &Server, target: &Target, place: &Place<'_>) -> Result<Upstream, Status> {
+fn service(server: &Server, target: &Target, place: &Place<'_>) -> Result<Backend, Status> {
     let service = server
         .reader
         .get(&SERVICES, Some(&target.namespace), place.name)
@@ -140,10 +152,9 @@ fn service(server: &Server, target: &Target, place: &Place<'_>) -> Result<Upstre
 /// The name of the port asked for, by name or number; the first where none is.
 fn port_name<'a>(service: &'a Value, asked: &'a str) -> &'a str {
     let ports = service["spec"]["ports"].as_array();
-    let found = ports
-        .into_iter()
-        .flatten()
-        .find(|port| asked.is_empty() || port["name"] == asked || port["port"].to_string() == asked);
+    let found = ports.into_iter().flatten().find(|port| {
+        asked.is_empty() || port["name"] == asked || port["port"].as_u64() == asked.parse().ok()
+    });
     found.map_or(asked, |port| port["name"].as_str().unwrap_or_default())
 }
 

@@ -36,7 +36,7 @@ pub async fn create(
     let dry_run = context.dry_run()?;
     let mut write = Write::new(&target, Operation::Create, None, dry_run);
     write.kind = BINDING;
-    write.mutate(server, context, &mut posted)?;
+    write.mutate(server, context, &mut posted).await?;
     write.validate(server, context, &posted).await?;
     let now = time::format_rfc3339(context.now);
     let mut transaction = Transaction::begin(server, &target.served.hub, target.key());

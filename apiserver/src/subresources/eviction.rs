@@ -36,7 +36,7 @@ pub async fn create(
     options.dry_run |= context.dry_run()?;
     let mut write = Write::new(target, Operation::Create, None, options.dry_run);
     write.kind = EVICTION;
-    write.mutate(server, context, &mut posted)?;
+    write.mutate(server, context, &mut posted).await?;
     write.validate(server, context, &posted).await?;
     server.progress.wait_current().await?;
     spend(server, context, target, options.dry_run).await?;

@@ -1,11 +1,13 @@
 //! Runs the admission plugins of a write: what they change, what they refuse, what they need written elsewhere.
 
 use keelson_admission::{AdmissionAttributes, Effect, Operation};
+use keelson_auth::authz::rbac::escalation;
 use keelson_machinery::{GroupVersionKind, Status, Value, meta};
 
-use super::Target;
 use super::transaction::{Outcome, Transaction};
+use super::{Target, rules};
 use crate::context::Context;
+use crate::filters;
 use crate::server::Server;
 use crate::storage::keys;
 
@@ -21,6 +23,7 @@ pub struct Write<'a> {
     pub old: Option<&'a Value>,
     pub options: &'a Value,
     pub dry_run: bool,
+    name_suffix: String,
 }
 
 impl<'a> Write<'a> {
@@ -32,6 +35,7 @@ impl<'a> Write<'a> {
             old,
             options: &Value::Null,
             dry_run,
+            name_suffix: rules::generate_name("", &mut rand::rng()),
         }
     }
 
@@ -49,18 +53,23 @@ impl<'a> Write<'a> {
             dry_run: self.dry_run,
             authorizer: &*server.auth.authorizer,
             now: context.now,
+            name_suffix: &self.name_suffix,
         }
     }
 
-    /// Lets the plugins change the object.
-    pub fn mutate(&self, server: &Server, context: &Context, object: &mut Value) -> Result<(), Status> {
-        let attributes = self.attributes(server, context);
-        for plugin in &server.admission {
-            if plugin.handles(&attributes) {
-                plugin.mutate(&attributes, object, &*server.reader)?;
-            }
+    /// Lets the plugins change the object, after what they need written first.
+    pub async fn mutate(&self, server: &Server, context: &Context, object: &mut Value) -> Result<(), Status> {
+        let early = {
+            let attributes = self.attributes(server, context);
+            server
+                .admission
+                .early_effects(&attributes, object, &*server.reader)?
+        };
+        if !self.dry_run {
+            run_all(server, early).await?;
         }
-        Ok(())
+        let attributes = self.attributes(server, context);
+        server.admission.mutate(&attributes, object, &*server.reader)
     }
 
     /// Lets the plugins refuse the object, and writes what they need written.
@@ -70,39 +79,37 @@ impl<'a> Write<'a> {
         context: &mut Context,
         object: &Value,
     ) -> Result<(), Status> {
-        let mut warnings = Vec::new();
-        {
-            let attributes = self.attributes(server, context);
-            for plugin in &server.admission {
-                if plugin.handles(&attributes) {
-                    plugin.validate(&attributes, object, &*server.reader)?;
-                    warnings.extend(plugin.warnings(&attributes, object, &*server.reader));
-                }
-            }
+        if self.operation != Operation::Delete {
+            let mut request = filters::attributes(context);
+            request.name.clone_from(&self.target.name);
+            escalation::check(
+                &server.auth.rbac,
+                &*server.auth.authorizer,
+                &request,
+                object,
+                self.old,
+            )?;
         }
+        let warnings = {
+            let attributes = self.attributes(server, context);
+            server.admission.validate(&attributes, object, &*server.reader)?
+        };
         for warning in warnings {
             context.warn(warning);
         }
         for _ in 0..EFFECT_ATTEMPTS {
-            let effects = self.effects(server, context, object)?;
+            let effects = {
+                let attributes = self.attributes(server, context);
+                server.admission.charge(&attributes, object, &*server.reader)?
+            };
             if self.dry_run || run_all(server, effects).await? {
                 return Ok(());
             }
+            server.progress.wait_current().await?;
         }
         Err(Status::internal(
             "admission: what was decided on keeps changing, please try again",
         ))
-    }
-
-    fn effects(&self, server: &Server, context: &Context, object: &Value) -> Result<Vec<Effect>, Status> {
-        let attributes = self.attributes(server, context);
-        let mut effects = Vec::new();
-        for plugin in &server.admission {
-            if plugin.handles(&attributes) {
-                effects.extend(plugin.effects(&attributes, object, &*server.reader)?);
-            }
-        }
-        Ok(effects)
     }
 }
 

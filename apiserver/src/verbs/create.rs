@@ -97,7 +97,7 @@ async fn attempt_once(
 ) -> Result<Done, Status> {
     let served = &target.served;
     let write = Write::new(target, Operation::Create, None, dry_run);
-    write.mutate(server, context, &mut object)?;
+    write.mutate(server, context, &mut object).await?;
     rules::fill_metadata(&mut object, context.now, &uuid::Uuid::new_v4().to_string());
     served.kind.prepare_create(&mut object);
     check(context, target, &mut object)?;

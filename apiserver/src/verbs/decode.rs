@@ -1,14 +1,15 @@
 //! Request bodies: bounded bytes, then objects of the kind the path names.
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use keelson_machinery::{GroupVersion, GroupVersionKind, Status, Value};
 use keelson_schema::decode::{self, Strictness};
 use keelson_schema::types::TypeDef;
 use keelson_schema::{protobuf, types};
 
 use crate::context::Context;
-use crate::limits::REQUEST_BODY_BYTES_MAX;
+use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_BODY_DRAIN_MAX};
 use crate::wire::negotiate::{Encoding, body_encoding};
 
 /// The whole body.
@@ -16,22 +17,20 @@ use crate::wire::negotiate::{Encoding, body_encoding};
 /// # Errors
 /// 413 beyond 3 MiB, 400 where the client broke off.
 pub async fn read_body(context: &mut Context) -> Result<Bytes, Status> {
-    let Some(body) = context.body.take() else {
+    let Some(mut body) = context.body.take() else {
         return Ok(Bytes::new());
     };
-    let declared = context.header("content-length").parse::<usize>().unwrap_or(0);
-    if declared > REQUEST_BODY_BYTES_MAX {
-        return Err(Status::request_entity_too_large(REQUEST_BODY_BYTES_MAX));
-    }
-    let mut limited = Limited::new(body, REQUEST_BODY_BYTES_MAX);
     let mut gathered: Option<BytesMut> = None;
-    let mut first = Bytes::new();
-    while let Some(frame) = limited.frame().await {
-        let frame = frame.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-            true => Status::request_entity_too_large(REQUEST_BODY_BYTES_MAX),
-            false => Status::bad_request(format!("error reading the request body: {error}")),
-        })?;
+    let (mut first, mut length) = (Bytes::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Status::bad_request(format!("error reading the request body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length > REQUEST_BODY_BYTES_MAX {
+            drain(&mut body).await;
+            return Err(Status::request_entity_too_large(REQUEST_BODY_BYTES_MAX));
+        }
         match &mut gathered {
             Some(bytes) => bytes.extend_from_slice(&data),
             None if first.is_empty() => first = data,
@@ -43,6 +42,18 @@ pub async fn read_body(context: &mut Context) -> Result<Bytes, Status> {
         }
     }
     Ok(gathered.map_or(first, BytesMut::freeze))
+}
+
+/// Takes the rest off the wire without keeping it: a client that still sends often does not see the answer.
+async fn drain(body: &mut Incoming) {
+    let mut left = REQUEST_BODY_DRAIN_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(length) else {
+            return;
+        };
+        left = rest;
+    }
 }
 
 /// The `fieldValidation` asked for.

@@ -78,7 +78,7 @@ async fn decide(
     let mut write = Write::new(target, Operation::Delete, Some(old), options.dry_run);
     write.options = &options.value;
     let mut nothing = Value::Null;
-    write.mutate(server, context, &mut nothing)?;
+    write.mutate(server, context, &mut nothing).await?;
     write.validate(server, context, &nothing).await?;
     let outcome = plan(
         old,
@@ -159,9 +159,10 @@ pub fn plan(
     if held && grace.is_none() && meta::deletion_timestamp(&object).is_none() {
         mark(&mut object, now, 0);
         count_generation(&mut object);
-    }
-    if held && object["kind"] == "Namespace" {
-        object["status"]["phase"] = "Terminating".into();
+        if object["kind"] == "Namespace" {
+            meta::of_mut(&mut object).remove("deletionGracePeriodSeconds");
+            object["status"]["phase"] = "Terminating".into();
+        }
     }
     match held || grace.is_some_and(|grace| grace > 0) {
         true => Outcome::Put(object),

@@ -91,76 +91,80 @@ fn invalid(errors: &FieldErrors) -> Status {
 /// Upstream's `ValidateListOptions`.
 fn check(query: &Query, watch: bool) -> Result<Option<Match>, Status> {
     let mut errors = FieldErrors::default();
-    let path = Path::new("resourceVersionMatch");
-    let asked = query.get("resourceVersionMatch").unwrap_or_default();
-    let initial = query.flag("sendInitialEvents");
-    let revision = query.get("resourceVersion").unwrap_or_default();
-    let paged = query.get("continue").is_some_and(|token| !token.is_empty());
-    let found = match asked {
-        "" => None,
-        "Exact" => Some(Match::Exact),
-        "NotOlderThan" => Some(Match::NotOlderThan),
+    let found = match query.get("resourceVersionMatch") {
+        Some("Exact") => Some(Match::Exact),
+        Some("NotOlderThan") => Some(Match::NotOlderThan),
         _ => None,
     };
-    if watch {
-        let initial_path = Path::new("sendInitialEvents");
-        if initial.is_some() {
-            match found {
-                None => errors.forbidden(
-                    &path,
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ),
-                Some(Match::NotOlderThan) => {}
-                Some(Match::Exact) => {
-                    errors.not_supported(&path, asked, &["NotOlderThan"]);
-                }
-            }
-            if paged {
-                errors.forbidden(
-                    &initial_path,
-                    "sendInitialEvents is forbidden when continue is provided",
-                );
-            }
-        } else if !asked.is_empty() {
+    match watch {
+        true => check_watch(&mut errors, query, found),
+        false => check_list(&mut errors, query, found),
+    }
+    match errors.is_empty() {
+        true => Ok(found),
+        false => Err(invalid(&errors)),
+    }
+}
+
+fn is_given(query: &Query, name: &str) -> bool {
+    query.get(name).is_some_and(|value| !value.is_empty())
+}
+
+fn check_watch(errors: &mut FieldErrors, query: &Query, found: Option<Match>) {
+    let path = Path::new("resourceVersionMatch");
+    if query.flag("sendInitialEvents").is_none() {
+        if is_given(query, "resourceVersionMatch") {
             errors.forbidden(
                 &path,
                 "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
             );
         }
-    } else {
-        if initial.is_some() {
-            errors.forbidden(
-                &Path::new("sendInitialEvents"),
-                "sendInitialEvents is forbidden for list",
-            );
-        }
-        if !asked.is_empty() {
-            if revision.is_empty() {
-                errors.forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                );
-            }
-            if paged {
-                errors.forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden when continue is provided",
-                );
-            }
-            if found.is_none() {
-                errors.not_supported(&path, asked, &["Exact", "NotOlderThan", ""]);
-            }
-            if found == Some(Match::Exact) && revision == "0" {
-                errors.forbidden(
-                    &path,
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                );
-            }
-        }
+        return;
     }
-    match errors.is_empty() {
-        true => Ok(found),
-        false => Err(invalid(&errors)),
+    match found {
+        None => errors.forbidden(
+            &path,
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+        Some(Match::Exact) => errors.not_supported(&path, "Exact", &["NotOlderThan"]),
+        Some(Match::NotOlderThan) => {}
+    }
+    if is_given(query, "continue") {
+        let path = Path::new("sendInitialEvents");
+        errors.forbidden(&path, "sendInitialEvents is forbidden when continue is provided");
+    }
+}
+
+fn check_list(errors: &mut FieldErrors, query: &Query, found: Option<Match>) {
+    let path = Path::new("resourceVersionMatch");
+    if query.flag("sendInitialEvents").is_some() {
+        errors.forbidden(
+            &Path::new("sendInitialEvents"),
+            "sendInitialEvents is forbidden for list",
+        );
+    }
+    let asked = query.get("resourceVersionMatch").unwrap_or_default();
+    if asked.is_empty() {
+        return;
+    }
+    if !is_given(query, "resourceVersion") {
+        errors.forbidden(
+            &path,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        );
+    }
+    if is_given(query, "continue") {
+        errors.forbidden(
+            &path,
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
+    }
+    if found.is_none() {
+        errors.not_supported(&path, asked, &["Exact", "NotOlderThan", ""]);
+    }
+    if found == Some(Match::Exact) && query.get("resourceVersion") == Some("0") {
+        let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+        errors.forbidden(&path, why);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_machinery::{FieldErrors, GroupKind, Path, Status, Value, meta, time};
-use keelson_schema::{decode as schema_decode, json, managed, patch};
+use keelson_schema::{decode as schema_decode, json, managed, patch, yaml};
 
 use super::decode::{check_kind, read_body, strictness};
 use super::transaction::Transaction;
@@ -104,11 +104,13 @@ async fn read(context: &mut Context, target: &Target) -> Result<Patch, Status> {
     let def = target.served.def;
     let mut value = match form {
         Form::Apply => {
+            // Decoding only checks: what it fills in was not applied, and must not be owned.
             let decoded = schema_decode::yaml(&body, def, strictness(context)?)?;
             for warning in decoded.warnings {
                 context.warn(warning);
             }
-            decoded.value
+            yaml::to_value(&body)
+                .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?
         }
         _ => serde_json::from_slice(&body)
             .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?,

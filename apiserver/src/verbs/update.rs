@@ -109,7 +109,7 @@ impl Change<'_> {
             );
         }
         let write = Write::new(target, Operation::Update, Some(old), self.dry_run);
-        write.mutate(server, context, &mut new)?;
+        write.mutate(server, context, &mut new).await?;
         rules::keep_metadata(&mut new, old);
         match target.subresource.is_empty() {
             true => served.kind.prepare_update(&mut new, old),

@@ -124,7 +124,7 @@ fn accepted(clause: &str, watch: bool) -> Option<(Encoding, Shape)> {
             _ => {}
         }
     }
-    if !stream.is_empty() && !(watch && stream == "watch") {
+    if !(stream.is_empty() || watch && stream == "watch") {
         return None;
     }
     let shape = match kind {
