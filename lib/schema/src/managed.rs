@@ -131,14 +131,14 @@ fn unreset(fields: &mut Set, def: &TypeDef, subresource: &str) {
 }
 
 /// What server-side apply is asked to do.
-#[derive(Clone, Copy, Debug)]
-pub struct Apply<'a> {
-    pub manager: &'a str,
+#[derive(Clone, Copy)]
+struct Apply<'a> {
+    manager: &'a str,
     /// Takes fields from others instead of refusing.
-    pub force: bool,
-    pub subresource: &'a str,
+    force: bool,
+    subresource: &'a str,
     /// The server's time in RFC 3339.
-    pub now: &'a str,
+    now: &'a str,
 }
 
 /// Applies a configuration to the live object (`None` creates); the result is fitted to its definition.
@@ -284,7 +284,7 @@ fn conflicts<'a>(owners: &'a [Entry], taken: &Set) -> Vec<(&'a Entry, Set)> {
         .map(|owner| (owner, owner.fields.intersection(taken)))
         .filter(|(_, fields)| !fields.is_empty())
         .collect();
-    found.sort_by(|(a, _), (b, _)| a.printed().cmp(&b.printed()));
+    found.sort_by_cached_key(|(owner, _)| owner.printed());
     found
 }
 

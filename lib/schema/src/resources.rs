@@ -139,7 +139,7 @@ fn row(line: &'static str) -> ResourceInfo {
         subresources: subresources
             .split(';')
             .filter(|one| !one.is_empty())
-            .map(subresource)
+            .map(|one| subresource(one, group))
             .collect(),
         storage_prefix: prefix.into(),
         storage_version: stored.into(),
@@ -154,12 +154,12 @@ fn names(text: &'static str, separator: char) -> Vec<Name> {
         .collect()
 }
 
-/// `scale(autoscaling/v1.Scale:get/patch/update)`
-fn subresource(text: &'static str) -> SubresourceInfo {
+/// `scale(autoscaling/v1.Scale:get/patch/update)`; a kind without group is of the resource's own.
+fn subresource(text: &'static str, own_group: &'static str) -> SubresourceInfo {
     let parts = text.strip_suffix(')').and_then(|text| {
         let (name, rest) = text.split_once('(')?;
         let (kind, verbs) = rest.split_once(':')?;
-        let (group, kind) = kind.split_once('/').unwrap_or(("", kind));
+        let (group, kind) = kind.split_once('/').unwrap_or((own_group, kind));
         let (version, kind) = kind.split_once('.')?;
         Some((name, group, version, kind, verbs))
     });

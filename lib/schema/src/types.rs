@@ -281,6 +281,11 @@ pub fn by_name(name: &str) -> Option<&'static TypeDef> {
     table::by_name(name)
 }
 
+/// A definition by its place in the table, as a [`TypeRef`] holds it.
+pub fn at(index: u16) -> &'static TypeDef {
+    table::at(index)
+}
+
 /// Every definition of the table, ordered by name.
 pub fn all() -> impl Iterator<Item = &'static TypeDef> {
     table::all()
