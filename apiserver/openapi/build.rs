@@ -7,8 +7,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 use k8s_openapi::api::{
-    admissionregistration, apps, authentication, authorization, autoscaling, batch, certificates, coordination, core,
-    discovery, events, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
+    admissionregistration, apps, authentication, authorization, autoscaling, batch, certificates,
+    coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource, scheduling,
+    storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta;
@@ -31,9 +32,12 @@ fn main() {
         definitions.insert(name, schema);
     }
     let out = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    let file = std::fs::File::create(Path::new(&out).join("descriptions.zlib")).expect("OUT_DIR can be written");
+    let file =
+        std::fs::File::create(Path::new(&out).join("descriptions.zlib")).expect("OUT_DIR can be written");
     let mut encoder = flate2::write::ZlibEncoder::new(file, flate2::Compression::best());
-    encoder.write_all(text(&definitions).as_bytes()).expect("OUT_DIR can be written");
+    encoder
+        .write_all(text(&definitions).as_bytes())
+        .expect("OUT_DIR can be written");
     encoder.finish().expect("OUT_DIR can be written");
 }
 
@@ -45,7 +49,12 @@ fn text(definitions: &BTreeMap<String, Value>) -> String {
     };
     for (name, schema) in definitions {
         text += &format!("{name}\t{}\n", described(schema));
-        for (field, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        for (field, schema) in schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             text += &format!("\t{field}\t{}\n", described(schema));
         }
     }
@@ -59,7 +68,7 @@ fn add_core(generator: &mut SchemaGenerator) {
         core::v1::PersistentVolumeClaim, core::v1::Pod, core::v1::PodTemplate, core::v1::ReplicationController,
         core::v1::ResourceQuota, core::v1::Secret, core::v1::Service, core::v1::ServiceAccount,
         meta::v1::APIGroup, meta::v1::APIGroupList, meta::v1::APIResourceList, meta::v1::APIVersions,
-        meta::v1::DeleteOptions, meta::v1::Status, meta::v1::WatchEvent,
+        meta::v1::DeleteOptions, meta::v1::Status,
     );
 }
 
