@@ -2,8 +2,8 @@
 
 use crate::kind::Kind;
 use crate::{
-    apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol, networking, node,
-    pod, policy, rbac, review, scheduling, storage,
+    admissionregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, extensions,
+    flowcontrol, networking, node, pod, policy, rbac, resource, review, scheduling, storage,
 };
 
 static KINDS: &[&dyn Kind] = &[
@@ -23,6 +23,14 @@ static KINDS: &[&dyn Kind] = &[
     &core::Secret,
     &core::Service,
     &core::ServiceAccount,
+    &admissionregistration::MutatingAdmissionPolicy,
+    &admissionregistration::MutatingAdmissionPolicyBinding,
+    &admissionregistration::MutatingWebhookConfiguration,
+    &admissionregistration::ValidatingAdmissionPolicy,
+    &admissionregistration::ValidatingAdmissionPolicyBinding,
+    &admissionregistration::ValidatingWebhookConfiguration,
+    &extensions::CustomResourceDefinition,
+    &extensions::APIService,
     &apps::ControllerRevision,
     &apps::DaemonSet,
     &apps::Deployment,
@@ -55,6 +63,10 @@ static KINDS: &[&dyn Kind] = &[
     &rbac::ClusterRoleBinding,
     &rbac::Role,
     &rbac::RoleBinding,
+    &resource::DeviceClass,
+    &resource::ResourceClaim,
+    &resource::ResourceClaimTemplate,
+    &resource::ResourceSlice,
     &scheduling::PriorityClass,
     &storage::CSIDriver,
     &storage::CSINode,

@@ -1,0 +1,284 @@
+//! Walks the whole table of kinds: what every kind must do, whatever it is.
+//!
+//! The sample of a kind is the smallest object a client may create. A new kind needs a row here.
+
+use jiff::Timestamp;
+use keelson_kinds::{Kind, kinds};
+use keelson_machinery::Value;
+use keelson_schema::resources;
+use serde_json::json;
+
+/// Kinds that are answered, not stored: no metadata, no update.
+const NOT_STORED: &[&str] = &[
+    "componentstatuses",
+    "tokenreviews",
+    "selfsubjectreviews",
+    "subjectaccessreviews",
+    "localsubjectaccessreviews",
+    "selfsubjectaccessreviews",
+    "selfsubjectrulesreviews",
+];
+
+fn pod_template() -> Value {
+    json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "a", "image": "b:1"}]}})
+}
+
+/// The fields beside metadata of the smallest valid object.
+fn sample(kind: &dyn Kind) -> Value {
+    let info = kind.info();
+    let selector = json!({"matchLabels": {"app": "a"}});
+    match info.resource.as_ref() {
+        "pods" => json!({"spec": pod_template()["spec"]}),
+        "podtemplates" => json!({"template": pod_template()}),
+        "replicationcontrollers" => json!({"spec": {"template": pod_template()}}),
+        "deployments" | "replicasets" | "daemonsets" | "statefulsets" => {
+            json!({"spec": {"selector": selector, "template": pod_template()}})
+        }
+        "jobs" => {
+            let mut template = pod_template();
+            template["spec"]["restartPolicy"] = "Never".into();
+            json!({"spec": {"template": template}})
+        }
+        "cronjobs" => {
+            let mut template = pod_template();
+            template["spec"]["restartPolicy"] = "Never".into();
+            json!({"spec": {"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}})
+        }
+        "services" => json!({"spec": {"ports": [{"port": 80}]}}),
+        "controllerrevisions" => json!({"data": {"a": 1}, "revision": 1}),
+        "persistentvolumes" => {
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+            "hostPath": {"path": "/data"}}})
+        }
+        "persistentvolumeclaims" => json!({"spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}),
+        "horizontalpodautoscalers" => json!({"spec": {"maxReplicas": 2,
+            "scaleTargetRef": {"kind": "Deployment", "name": "a"}}}),
+        "certificatesigningrequests" => json!({"spec": {"signerName": "kubernetes.io/kubelet-serving",
+            "usages": ["client auth"],
+            "request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K"}}),
+        "endpointslices" => json!({"addressType": "IPv4"}),
+        "events" if info.group.is_empty() => json!({"involvedObject": {"namespace": "d"}}),
+        "events" => json!({"regarding": {"namespace": "d"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "a", "reportingInstance": "b", "action": "c", "reason": "d", "type": "Normal"}),
+        "flowschemas" => json!({"spec": {"priorityLevelConfiguration": {"name": "a"}}}),
+        "prioritylevelconfigurations" => {
+            json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}})
+        }
+        "ingresses" => {
+            json!({"spec": {"defaultBackend": {"service": {"name": "a", "port": {"number": 80}}}}})
+        }
+        "ingressclasses" => json!({"spec": {"controller": "a.b/c"}}),
+        "ipaddresses" => {
+            json!({"spec": {"parentRef": {"resource": "services", "namespace": "d", "name": "a"}}})
+        }
+        "servicecidrs" => json!({"spec": {"cidrs": ["10.0.0.0/16"]}}),
+        "runtimeclasses" => json!({"handler": "runc"}),
+        "rolebindings" | "clusterrolebindings" => json!({"roleRef": {"kind": "ClusterRole", "name": "a"}}),
+        "storageclasses" => json!({"provisioner": "a.b/c"}),
+        "volumeattributesclasses" => json!({"driverName": "a.b", "parameters": {"a": "b"}}),
+        "volumeattachments" => json!({"spec": {"attacher": "a.b", "nodeName": "n",
+            "source": {"persistentVolumeName": "p"}}}),
+        "csistoragecapacities" => json!({"storageClassName": "a"}),
+        "validatingadmissionpolicies" => json!({"spec": {"matchConstraints": match_resources(),
+            "validations": [{"expression": "true"}]}}),
+        "mutatingadmissionpolicies" => json!({"spec": {"matchConstraints": match_resources(),
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}),
+        "validatingadmissionpolicybindings" => {
+            json!({"spec": {"policyName": "a", "validationActions": ["Deny"]}})
+        }
+        "mutatingadmissionpolicybindings" => json!({"spec": {"policyName": "a"}}),
+        "customresourcedefinitions" => json!({"spec": {"group": "b.c", "scope": "Cluster",
+            "names": {"plural": "as", "kind": "A"}, "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+        "apiservices" => json!({"spec": {"group": "b.c", "version": "v1", "groupPriorityMinimum": 1,
+            "versionPriority": 1}}),
+        "resourceslices" => json!({"spec": {"driver": "a.b", "nodeName": "n",
+            "pool": {"name": "n", "resourceSliceCount": 1}}}),
+        _ => json!({}),
+    }
+}
+
+fn match_resources() -> Value {
+    json!({"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+        "operations": ["CREATE"]}]})
+}
+
+fn name(kind: &dyn Kind) -> &'static str {
+    match kind.info().resource.as_ref() {
+        "ipaddresses" => "10.0.0.1",
+        "customresourcedefinitions" => "as.b.c",
+        "apiservices" => "v1.b.c",
+        _ => "a",
+    }
+}
+
+/// As the server hands it over: with name, namespace and uid filled.
+fn object(kind: &dyn Kind) -> Value {
+    let mut obj = sample(kind);
+    obj["metadata"] = json!({"name": name(kind), "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"});
+    if kind.info().namespaced {
+        obj["metadata"]["namespace"] = "d".into();
+    }
+    obj
+}
+
+fn created(kind: &dyn Kind) -> Value {
+    let mut obj = object(kind);
+    kind.set_defaults(&mut obj);
+    kind.prepare_create(&mut obj);
+    obj
+}
+
+fn stored() -> impl Iterator<Item = &'static dyn Kind> {
+    let is_stored = |kind: &&dyn Kind| !NOT_STORED.contains(&kind.info().resource.as_ref());
+    kinds().iter().copied().filter(is_stored)
+}
+
+fn title(kind: &dyn Kind) -> String {
+    format!("{} {}", kind.info().api_version(), kind.info().resource)
+}
+
+#[test]
+fn every_served_resource_has_a_kind() {
+    let missing: Vec<String> = resources::all()
+        .iter()
+        .filter(|info| info.by_default && info.resource != "bindings")
+        .filter(|info| {
+            !kinds()
+                .iter()
+                .any(|kind| kind.info().group_version_resource() == info.group_version_resource())
+        })
+        .map(|info| format!("{}/{} {}", info.group, info.version, info.resource))
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn the_smallest_object_is_valid_and_defaults_are_stable() {
+    for kind in stored() {
+        let obj = created(kind);
+        let errors = kind.validate(&obj, None);
+        assert!(errors.is_empty(), "{}: {errors}", title(kind));
+        let mut again = obj.clone();
+        kind.set_defaults(&mut again);
+        assert_eq!(again, obj, "{}: defaulting twice", title(kind));
+    }
+}
+
+#[test]
+fn an_update_without_changes_changes_nothing() {
+    for kind in stored() {
+        let mut old = created(kind);
+        old["metadata"]["resourceVersion"] = "7".into();
+        let mut new = old.clone();
+        kind.set_defaults(&mut new);
+        kind.prepare_update(&mut new, &old);
+        assert_eq!(new, old, "{}", title(kind));
+        let errors = kind.validate(&new, Some(&old));
+        assert!(errors.is_empty(), "{}: {errors}", title(kind));
+        for info in &kind.info().subresources {
+            if let Some(part) = kind.subresource(&info.name) {
+                part.prepare_update(&mut new, &old);
+                let errors = part.validate(&new, &old);
+                assert!(errors.is_empty(), "{}/{}: {errors}", title(kind), info.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_metadata_is_refused() {
+    for kind in stored() {
+        let mut obj = created(kind);
+        obj["metadata"]["name"] = "a/b".into();
+        obj["metadata"]["labels"]["-"] = "x".into();
+        let errors = kind.validate(&obj, None);
+        let fields: Vec<&str> = errors.0.iter().map(|error| error.field.as_str()).collect();
+        assert!(fields.contains(&"metadata.name"), "{}: {fields:?}", title(kind));
+        assert!(fields.contains(&"metadata.labels"), "{}: {fields:?}", title(kind));
+    }
+}
+
+#[test]
+fn uid_cannot_change() {
+    for kind in stored() {
+        // Recorders patch events of the core group without version or uid.
+        if (kind.info().group.as_ref(), kind.info().resource.as_ref()) == ("", "events") {
+            continue;
+        }
+        let mut old = created(kind);
+        old["metadata"]["resourceVersion"] = "7".into();
+        let mut new = old.clone();
+        new["metadata"]["uid"] = "other".into();
+        let errors = kind.validate(&new, Some(&old)).to_string();
+        assert!(
+            errors.contains("metadata.uid: Invalid value: \"other\": field is immutable"),
+            "{}: {errors}",
+            title(kind)
+        );
+    }
+}
+
+#[test]
+fn rows_have_a_cell_per_column() {
+    let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+    for &kind in kinds() {
+        for obj in [created(kind), json!({"metadata": {"name": "a"}})] {
+            let (columns, row) = (kind.columns(), kind.cells(&obj, now));
+            assert_eq!(row.len(), columns.len(), "{}: {row:?}", title(kind));
+            for (column, cell) in columns.iter().zip(&row) {
+                let fits = match column.type_.as_ref() {
+                    "integer" => cell.is_i64() || cell.is_u64(),
+                    "boolean" => cell.is_boolean() || cell.is_string(),
+                    _ => true,
+                };
+                assert!(fits, "{} {}: {cell}", title(kind), column.name);
+            }
+        }
+        assert_eq!(
+            kind.columns()
+                .iter()
+                .filter(|column| column.format == "name")
+                .count(),
+            1,
+            "{}: one column names the row",
+            title(kind)
+        );
+    }
+}
+
+#[test]
+fn status_subresources_are_there_and_keep_the_spec() {
+    for kind in stored() {
+        let listed = kind.info().subresource("status").is_some();
+        assert_eq!(kind.status().is_some(), listed, "{}", title(kind));
+        let Some(status) = kind.status() else { continue };
+        let old = created(kind);
+        let mut new = old.clone();
+        new["spec"] = json!({"changed": true});
+        status.prepare_update(&mut new, &old);
+        assert_eq!(new["spec"], old["spec"], "{}", title(kind));
+    }
+}
+
+#[test]
+fn selectable_fields_are_named() {
+    for &kind in kinds() {
+        let fields = kind.selectable_fields(&created(kind));
+        assert_eq!(fields[0].0, "metadata.name", "{}", title(kind));
+        assert!(kind.convert_field_label("metadata.name").is_ok());
+        for (field, _) in &fields {
+            assert!(
+                kind.convert_field_label(field).is_ok(),
+                "{}: {field}",
+                title(kind)
+            );
+        }
+        assert!(
+            kind.convert_field_label("no.such.field").is_err(),
+            "{}",
+            title(kind)
+        );
+    }
+}
