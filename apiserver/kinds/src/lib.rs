@@ -6,8 +6,6 @@
 //!
 //! What needs other objects (quota, limits, allocation of cluster IPs and node ports, admission) is not here.
 
-#![allow(dead_code)]
-
 pub mod autoscaling;
 pub mod binding;
 pub mod events;

@@ -37,9 +37,12 @@ pub fn copy(to: &mut Value, from: &Value, key: &str) {
     }
 }
 
-/// The field as an object, made where absent; `null` objects count as empty ones.
+/// The field as an object, made where absent. A value of another type gives way to an empty object: decoding has
+/// refused such bodies, so only a store written by somebody else can hold one, and it must not bring us down.
 pub fn object<'a>(obj: &'a mut Value, key: &str) -> &'a mut Value {
-    absent(obj, key, Map::new());
+    if !obj.get(key).is_some_and(Value::is_object) {
+        put(obj, key, Map::new());
+    }
     &mut obj[key]
 }
 
@@ -73,9 +76,9 @@ pub fn is_zero_amount(value: &Value) -> bool {
     value == "0" || is_zero(value)
 }
 
-/// The object's map; a `null` becomes an empty object, other values have none (the decoder refused them).
+/// The object's map; what is no object becomes an empty one.
 fn fields(obj: &mut Value) -> Option<&mut Map<String, Value>> {
-    if obj.is_null() {
+    if !obj.is_object() {
         *obj = Value::Object(Map::new());
     }
     obj.as_object_mut()

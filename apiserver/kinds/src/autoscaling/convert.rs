@@ -194,7 +194,8 @@ fn spec_to_v2(metric: &Value) -> Value {
         ("averageValue", average),
         ("value", value),
     ] {
-        if !amount.is_null() && !(key == "value" && set::is_zero_amount(amount)) {
+        let unset = key == "value" && set::is_zero_amount(amount);
+        if !amount.is_null() && !unset {
             set::put(&mut target, key, amount.clone());
         }
     }

@@ -5,8 +5,7 @@ use keelson_machinery::{Cursor, FieldErrors, Value, names};
 
 use super::{job, schedule};
 use crate::kind::{Column, Kind, Subresource, resource};
-use crate::strategy::{self, Status};
-use crate::{cells, check, pod, set};
+use crate::{cells, check, pod, set, strategy};
 
 /// Jobs get a suffix of 11 characters, and their names are labels of pods.
 const NAME_MAX: usize = 52;
@@ -100,7 +99,7 @@ impl Kind for CronJob {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Subresource> {
-        (name == "status").then_some(&STATUS)
+        (name == "status").then_some(&strategy::STATUS)
     }
 
     fn columns(&self) -> &[Column] {
@@ -179,12 +178,6 @@ fn template(e: &mut FieldErrors, spec: &Cursor) {
         e.not_supported(manual.path(), true, &["nil", "false"]);
     }
 }
-
-const STATUS: Status = Status {
-    kept: &["spec"],
-    kept_metadata: &[],
-    validate: |_, _, _| {},
-};
 
 #[cfg(test)]
 mod tests {

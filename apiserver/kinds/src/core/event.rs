@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use keelson_machinery::{Cursor, FieldErrors, Value, names};
 
 use crate::kind::{Column, Kind, Name, resource};
-use crate::{cells, check, events, strategy};
+use crate::{cells, check, events, metadata, strategy};
 
 const SHORT_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
@@ -66,7 +66,7 @@ impl Kind for Event {
 
     fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
         let mut e = match old {
-            None => strategy::metadata_errors(self, new, old, names::is_dns1123_subdomain),
+            None => strategy::metadata_errors(self, new, old, metadata::path_segment_name),
             // Recorders patch events without a version: upstream checks no metadata here.
             Some(_) => FieldErrors::default(),
         };

@@ -7,8 +7,7 @@ use serde_json::json;
 use super::claim;
 use crate::kind::{Column, Kind, Name, Subresource, resource};
 use crate::pod::{affinity, defaults, volumes};
-use crate::strategy::{self, Status};
-use crate::{cells, check, equal, set};
+use crate::{cells, check, equal, set, strategy};
 
 /// The fields of the spec that are no volume source.
 const OTHER: &[&str] = &[
@@ -90,7 +89,7 @@ impl Kind for PersistentVolume {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Subresource> {
-        (name == "status").then_some(&STATUS)
+        (name == "status").then_some(&strategy::STATUS)
     }
 
     fn selectable_field_names(&self) -> &[Name] {
@@ -252,9 +251,3 @@ fn unchanged(e: &mut FieldErrors, spec: &Cursor, old: &Value) {
         );
     }
 }
-
-const STATUS: Status = Status {
-    kept: &["spec"],
-    kept_metadata: &[],
-    validate: |_, _, _| {},
-};

@@ -216,7 +216,8 @@ fn addresses(e: &mut FieldErrors, list: &Cursor) -> bool {
 pub fn update(e: &mut FieldErrors, c: &Cursor, old: &Value) {
     let external = c.child("type").str() == "ExternalName" || old["type"] == "ExternalName";
     let (headless, was_headless) = (is_headless(c.value()), is_headless(old));
-    if !external && !(headless && was_headless) {
+    let stays_headless = headless && was_headless;
+    if !external && !stays_headless {
         changed(
             e,
             c,

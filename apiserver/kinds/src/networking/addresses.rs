@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use keelson_machinery::{Cursor, FieldErrors, Value, names};
 
 use crate::kind::{Column, Kind, Subresource, resource};
-use crate::strategy::{self, Status};
-use crate::{cells, check, equal, metadata};
+use crate::{cells, check, equal, metadata, strategy};
 
 const IP_COLUMNS: &[Column] = &[
     cells::NAME,
@@ -136,7 +135,7 @@ impl Kind for ServiceCIDR {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Subresource> {
-        (name == "status").then_some(&STATUS)
+        (name == "status").then_some(&strategy::STATUS)
     }
 
     fn columns(&self) -> &[Column] {
@@ -157,9 +156,3 @@ fn adds_family(new: &Value, old: &Value) -> bool {
     let (new, old) = (cells::list(new), cells::list(old));
     old.len() == 1 && new.len() == 2 && new[0] == old[0]
 }
-
-const STATUS: Status = Status {
-    kept: &["spec"],
-    kept_metadata: &[],
-    validate: |_, _, _| {},
-};

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::ephemeral::EphemeralContainers;
 use super::resize::Resize;
 use super::status::PodStatus;
-use super::{columns, defaults, qos, update, warnings};
+use super::{columns, defaults, match_keys, qos, update, warnings};
 use crate::kind::{Column, Kind, Name, Subresource, resource};
 use crate::{metadata, set, strategy};
 
@@ -47,6 +47,7 @@ impl Kind for Pod {
             }]);
         }
         set::put(pod, "status", status);
+        match_keys::merge(pod);
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value) {

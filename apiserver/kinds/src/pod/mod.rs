@@ -10,6 +10,7 @@ mod env;
 mod ephemeral;
 mod image;
 mod kind;
+mod match_keys;
 mod mounts;
 mod probes;
 mod projected;
