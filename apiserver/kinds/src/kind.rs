@@ -47,6 +47,8 @@ impl Column {
 pub trait Subresource: Send + Sync {
     /// Puts back from `old` everything this subresource may not change.
     fn prepare_update(&self, new: &mut Value, old: &Value);
+    /// Fills times the client left open; after `prepare_update`.
+    fn stamp(&self, _new: &mut Value, _old: &Value, _now: Timestamp) {}
     /// Every error of the update; metadata included.
     fn validate(&self, new: &Value, old: &Value) -> FieldErrors;
     /// Warning headers of the update.

@@ -113,7 +113,11 @@ impl Change<'_> {
         rules::keep_metadata(&mut new, old);
         match target.subresource.is_empty() {
             true => served.kind.prepare_update(&mut new, old),
-            false => self.subresource()?.prepare_update(&mut new, old),
+            false => {
+                let part = self.subresource()?;
+                part.prepare_update(&mut new, old);
+                part.stamp(&mut new, old, context.now);
+            }
         }
         self.check(context, &mut new, old)?;
         if target.subresource.is_empty() {

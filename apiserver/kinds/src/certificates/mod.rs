@@ -247,6 +247,22 @@ impl Subresource for Part {
         }
     }
 
+    /// A condition of the same status keeps the time it came.
+    fn stamp(&self, new: &mut Value, old: &Value, now: Timestamp) {
+        let now = time::format_rfc3339(now);
+        let before = cells::list(&old["status"]["conditions"]);
+        for condition in set::items(set::object(new, "status"), "conditions") {
+            set::zero(condition, "lastUpdateTime", now.clone());
+            let same = before
+                .iter()
+                .find(|c| c["type"] == condition["type"] && c["status"] == condition["status"]);
+            let since = same
+                .and_then(|c| c["lastTransitionTime"].as_str())
+                .unwrap_or(&now);
+            set::zero(condition, "lastTransitionTime", since);
+        }
+    }
+
     fn validate(&self, new: &Value, old: &Value) -> FieldErrors {
         let mut e = metadata::validate_update(new, old);
         let status = Cursor::root(new).child("status");
@@ -350,5 +366,10 @@ mod tests {
             json!([{"type": "Failed", "status": "True"}])
         );
         assert_eq!(condition_text(&new["status"]), "Pending,Failed,Issued");
+        Part::Status.stamp(&mut new, &old, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            new["status"]["conditions"][0]["lastTransitionTime"],
+            "1970-01-01T00:00:00Z"
+        );
     }
 }

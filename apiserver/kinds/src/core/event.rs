@@ -102,6 +102,10 @@ impl Kind for Event {
         fields
     }
 
+    fn convert_field_label(&self, label: &str) -> Result<Name, String> {
+        core_label(label)
+    }
+
     fn columns(&self) -> &[Column] {
         COLUMNS
     }
@@ -109,6 +113,15 @@ impl Kind for Event {
     fn cells(&self, event: &Value, now: Timestamp) -> Vec<Value> {
         row(event, now)
     }
+}
+
+/// Selectors of both groups end at the one stored form, so both groups' labels are understood.
+fn core_label(label: &str) -> Result<Name, String> {
+    let core = match label.strip_prefix("regarding.") {
+        Some(key) => format!("involvedObject.{key}"),
+        None => label.replace("reportingController", "reportingComponent"),
+    };
+    strategy::convert_field_label(FIELDS, &core)
 }
 
 /// The same resource in events.k8s.io/v1.
@@ -147,11 +160,7 @@ impl Kind for EventsEvent {
     }
 
     fn convert_field_label(&self, label: &str) -> Result<Name, String> {
-        let core = match label.strip_prefix("regarding.") {
-            Some(key) => format!("involvedObject.{key}"),
-            None => label.replace("reportingController", "reportingComponent"),
-        };
-        strategy::convert_field_label(FIELDS, &core)
+        core_label(label)
     }
 
     fn columns(&self) -> &[Column] {

@@ -27,14 +27,13 @@ impl Kind for Namespace {
     /// Every namespace carries its name as a label, so that selectors can pick it.
     fn set_defaults(&self, obj: &mut Value) {
         set::zero(set::object(obj, "status"), "phase", "Active");
-        let name = obj["metadata"]["name"].clone();
-        if name.as_str().is_some_and(|name| !name.is_empty()) {
-            set::put(set::object(&mut obj["metadata"], "labels"), NAME_LABEL, name);
-        }
+        label(obj);
         set::object(obj, "spec");
     }
 
     fn prepare_create(&self, obj: &mut Value) {
+        // Once more: the name may have been generated since the defaults were set.
+        label(obj);
         set::put(obj, "status", json!({"phase": "Active"}));
         let spec = set::object(obj, "spec");
         let has = spec["finalizers"]
@@ -92,6 +91,17 @@ impl Kind for Namespace {
             obj["status"]["phase"].clone(),
             cells::age(obj, now),
         ]
+    }
+}
+
+fn label(obj: &mut Value) {
+    let name = obj["metadata"]["name"].clone();
+    if !set::is_zero(&name) {
+        set::put(
+            set::object(set::object(obj, "metadata"), "labels"),
+            NAME_LABEL,
+            name,
+        );
     }
 }
 

@@ -5,6 +5,20 @@ use keelson_machinery::{Cursor, FieldErrors, Value, names};
 use super::Context;
 use crate::check;
 
+/// Signals a container may ask to be stopped with.
+#[rustfmt::skip]
+const SIGNALS: &[&str] = &[
+    "SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL",
+    "SIGINT", "SIGIO", "SIGIOT", "SIGKILL", "SIGPIPE", "SIGPOLL", "SIGPROF", "SIGPWR", "SIGQUIT",
+    "SIGRTMAX", "SIGRTMAX-1", "SIGRTMAX-10", "SIGRTMAX-11", "SIGRTMAX-12", "SIGRTMAX-13", "SIGRTMAX-14",
+    "SIGRTMAX-2", "SIGRTMAX-3", "SIGRTMAX-4", "SIGRTMAX-5", "SIGRTMAX-6", "SIGRTMAX-7", "SIGRTMAX-8",
+    "SIGRTMAX-9", "SIGRTMIN", "SIGRTMIN+1", "SIGRTMIN+10", "SIGRTMIN+11", "SIGRTMIN+12", "SIGRTMIN+13",
+    "SIGRTMIN+14", "SIGRTMIN+15", "SIGRTMIN+2", "SIGRTMIN+3", "SIGRTMIN+4", "SIGRTMIN+5", "SIGRTMIN+6",
+    "SIGRTMIN+7", "SIGRTMIN+8", "SIGRTMIN+9", "SIGSEGV", "SIGSTKFLT", "SIGSTOP", "SIGSYS", "SIGTERM",
+    "SIGTRAP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGWINCH",
+    "SIGXCPU", "SIGXFSZ",
+];
+
 const ONE_HANDLER: &str = "may not specify more than 1 handler type";
 
 /// The three probes and the hooks of a container that may have them.
@@ -16,20 +30,12 @@ pub fn container(e: &mut FieldErrors, c: &Cursor, ctx: &Context) {
             handler(e, &hook, &["exec", "httpGet", "tcpSocket", "sleep"], ctx);
         }
     }
-    if !lifecycle.is_absent() {
-        stop_signal(e, &lifecycle.child("stopSignal"));
-    }
+    check::one_of_or_absent(e, &lifecycle.child("stopSignal"), SIGNALS);
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = c.child(key);
         if !probe.is_absent() {
             self::probe(e, &probe, key, ctx);
         }
-    }
-}
-
-fn stop_signal(e: &mut FieldErrors, c: &Cursor) {
-    if !c.is_absent() && !c.str().starts_with("SIG") {
-        check::invalid_str(e, c, "must be a valid signal name");
     }
 }
 

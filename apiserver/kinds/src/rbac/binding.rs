@@ -95,7 +95,7 @@ fn binding(e: &mut FieldErrors, new: &Value, old: Option<&Value>, kinds: &[&str]
         check::named(e, &role.child("name"), metadata::path_segment_name);
     }
     for subject in binding.child("subjects").items() {
-        self::subject(e, &subject);
+        self::subject(e, &subject, !kinds.contains(&"Role"));
     }
     if let Some(old) = old
         && !equal::unchanged(role.value(), &old["roleRef"])
@@ -104,7 +104,7 @@ fn binding(e: &mut FieldErrors, new: &Value, old: Option<&Value>, kinds: &[&str]
     }
 }
 
-fn subject(e: &mut FieldErrors, c: &Cursor) {
+fn subject(e: &mut FieldErrors, c: &Cursor, everywhere: bool) {
     let (kind, name, group) = (c.child("kind"), c.child("name"), c.child("apiGroup"));
     check::required(e, &name);
     match kind.str() {
@@ -115,7 +115,10 @@ fn subject(e: &mut FieldErrors, c: &Cursor) {
             if !group.str().is_empty() {
                 e.not_supported(group.path(), group.str(), &[""]);
             }
-            check::required(e, &c.child("namespace"));
+            // Within a namespace an account without one is refused by nobody: it is nobody's.
+            if everywhere {
+                check::required(e, &c.child("namespace"));
+            }
         }
         "User" | "Group" => {
             if group.str() != GROUP {

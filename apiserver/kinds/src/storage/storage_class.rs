@@ -112,10 +112,7 @@ fn provisioner(e: &mut FieldErrors, c: &Cursor) {
 /// Options of a driver: bounded in number and size.
 pub fn parameters(e: &mut FieldErrors, c: &Cursor) {
     if c.len() > PARAMETERS_MAX {
-        e.too_long(
-            &keelson_machinery::Path::new("Provisioner Parameters exceeded max allowed"),
-            PARAMETERS_MAX,
-        );
+        e.too_long(c.path(), PARAMETERS_MAX);
         return;
     }
     let mut total = 0;
