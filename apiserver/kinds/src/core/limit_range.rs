@@ -114,7 +114,11 @@ fn item(e: &mut FieldErrors, c: &Cursor) {
 
 /// Minimum, default request, default, maximum: in this order.
 fn order(e: &mut FieldErrors, c: &Cursor, key: &str) {
-    let get = |list: &str| check::parse_quantity(&c.child(list).value()[key]);
+    let is_pod = c.child("type").str() == "Pod";
+    let get = |list: &str| match is_pod && list.starts_with("default") {
+        true => None,
+        false => check::parse_quantity(&c.child(list).value()[key]),
+    };
     let (min, max) = (get("min"), get("max"));
     let (default, request) = (get("default"), get("defaultRequest"));
     let mut refuse = |list: &str, value: &Quantity, detail: String| {

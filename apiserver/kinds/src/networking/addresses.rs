@@ -89,8 +89,8 @@ fn canonical_ip(name: &str) -> Vec<String> {
     let canonical = name.parse::<IpAddr>().map(|ip| ip.to_string());
     match canonical {
         Ok(text) if text == name => Vec::new(),
-        Ok(text) => vec![format!("must be in canonical form ({text:?})")],
-        Err(_) => names::is_valid_ip(name),
+        Ok(_) => vec!["must be a canonical form IP address".to_owned()],
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
     }
 }
 
