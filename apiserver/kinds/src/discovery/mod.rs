@@ -41,9 +41,6 @@ impl Kind for EndpointSlice {
             set::absent(port, "name", "");
             set::absent(port, "protocol", "TCP");
         }
-        if obj["endpoints"].is_null() {
-            set::put(obj, "endpoints", Vec::<Value>::new());
-        }
     }
 
     fn prepare_create(&self, obj: &mut Value) {
