@@ -148,8 +148,6 @@ const ABSENT: &[&str] = &[
     "service",
     "cloud-node-lifecycle-controller",
     "cloud-node-lifecycle",
-    "bootstrapsigner",
-    "tokencleaner",
 ];
 
 /// Refuses names that are no controller's.

@@ -1,5 +1,8 @@
 //! One file (or directory) per controller; `table.rs` lists them.
 
+pub mod bootstrap;
+pub mod certificates;
+pub mod clusterrole_aggregation;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
