@@ -3,13 +3,16 @@
 pub mod bootstrap;
 pub mod certificates;
 pub mod clusterrole_aggregation;
+pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod garbage_collector;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod pod_gc;
 pub mod replicaset;
 pub mod replicationcontroller;
 pub mod root_ca;

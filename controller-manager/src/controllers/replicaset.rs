@@ -398,6 +398,7 @@ mod tests {
             kind: "Pod".into(),
             code: 403,
             message: "exceeded quota".into(),
+            namespace_terminating: false,
         };
         let mut failing = set(1, 0);
         failing.status = decide(&failing, &[], Some(&failure), 10).status;

@@ -23,6 +23,8 @@ pub struct Failure {
     pub code: u16,
     /// The server's message, or what kept it from answering.
     pub message: String,
+    /// The namespace is being deleted.
+    pub namespace_terminating: bool,
 }
 
 /// What the runtime reads of any answer.
@@ -133,6 +135,7 @@ impl Executor {
                 kind: action.target.kind.clone(),
                 code: 0,
                 message: "the request timed out".to_owned(),
+                namespace_terminating: false,
             }),
         };
         match answer {
@@ -147,6 +150,8 @@ impl Executor {
                 Ok(written(action, &answer))
             }
             Err(failure) if action.tolerated.contains(&failure.code) => Ok(None),
+            // Nothing can be created in a namespace that goes away; its content goes too.
+            Err(failure) if action.verb == Verb::Create && failure.namespace_terminating => Ok(None),
             Err(failure) => {
                 if let Some(note) = &action.on_failure {
                     self.tell(note, &action.target.name, &failure.message);
@@ -227,7 +232,19 @@ fn failure(action: &Action, error: &kube::Error) -> Failure {
         kind: action.target.kind.clone(),
         code,
         message,
+        namespace_terminating: namespace_terminating(error),
     }
+}
+
+fn namespace_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403
+        && causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn written(action: &Action, answer: &Answer) -> Option<Written> {

@@ -5,34 +5,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use keelson_controller::{Action, Plan};
 
 use super::create::{created, is_used, revised};
 use super::scale::scaled;
 use super::{Observed, Sets, available, find, name_of, size, spec_of, status, total_size, wanted};
+use crate::scaled::absolute;
 
 pub(super) fn is_recreate(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
     strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate")
-}
-
-/// An absolute number, or a percentage of `total` rounded up or down.
-pub(crate) fn absolute(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
-    match value {
-        None => 0,
-        Some(IntOrString::Int(number)) => *number,
-        Some(IntOrString::String(text)) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let hundredths = percent * i64::from(total);
-            let rounded = if up {
-                (hundredths + 99) / 100
-            } else {
-                hundredths / 100
-            };
-            i32::try_from(rounded).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 /// maxSurge and maxUnavailable as numbers; never both zero, or nothing could move.
