@@ -1,5 +1,6 @@
 //! The rules in a real kernel: a host and two pods as network namespaces, real TCP connections through service
 //! addresses. Needs root, iproute2, nft and busybox, as the machines that run kube-proxy have them.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

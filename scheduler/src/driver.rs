@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 use crate::limits::{EVENTS_MAX, EVENTS_PER_TURN, WRITES_MAX};
 use crate::metrics::{Attempt, Metrics};
 use crate::model::pod::Pod;
-use crate::observed::Observed;
 use crate::queue::Millis;
 use crate::recorder::{Occurrence, Recorder};
 use crate::scheduler::{Decision, Nomination, Scheduler};
@@ -110,7 +109,7 @@ impl Driver {
     fn take_in(&mut self, message: Message) {
         let now = self.now();
         match message {
-            Message::Observed(observed) => self.observe(observed, now),
+            Message::Observed(observed) => self.scheduler.observe(observed, now),
             Message::Synced => {
                 self.unsynced = self.unsynced.saturating_sub(1);
                 if self.unsynced == 0 {
@@ -124,10 +123,6 @@ impl Driver {
             }
             Message::Written => self.writes -= 1,
         }
-    }
-
-    fn observe(&mut self, observed: Observed, now: Millis) {
-        self.scheduler.observe(observed, now);
     }
 
     /// Decides about one pod and starts its writes; false when no pod is ready.

@@ -1,17 +1,14 @@
 //! One watch per kind, from the API into the scheduling loop's channel.
 //!
-//! Objects are turned into the scheduler's own values here and dropped; of each kind only the keys are kept, so that
-//! what vanished while a watch was down is noticed when the list comes again.
+//! Objects are turned into the scheduler's own values here and dropped.
 
-use std::collections::HashSet;
-
-use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use keelson_client::changes::{Change, Changes, changes, namespaced_key};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use crate::model::labels::{Labels, Selector};
@@ -43,27 +40,22 @@ pub const KINDS: usize = 11;
 pub fn start(client: &Client, sender: &mpsc::Sender<Message>) {
     let pods = Api::<api::Pod>::all(client.clone());
     let unfinished = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-    let gone = |key: String| Observed::PodGone(Uid(key.into()));
     let uid = |pod: &api::Pod| pod.metadata.uid.clone().unwrap_or_default();
+    let gone = |uid: String| Observed::PodGone(Uid(uid.into()));
     follow(
-        pods,
-        unfinished,
+        changes(pods, unfinished, uid),
         sender,
-        uid,
         |pod| Observed::Pod(Box::new(pod)),
         gone,
     );
 
-    let nodes = Api::<api::Node>::all(client.clone());
-    let gone = |name: String| Observed::NodeGone(name.into());
-    follow(
-        nodes,
+    let nodes = changes(
+        Api::<api::Node>::all(client.clone()),
         watcher::Config::default(),
-        sender,
         |n| n.name_any(),
-        |n| Observed::Node(Box::new(Node::new(&n))),
-        gone,
     );
+    let gone = |name: String| Observed::NodeGone(name.into());
+    follow(nodes, sender, |n| Observed::Node(Box::new(Node::new(&n))), gone);
 
     objects::<api::Namespace>(client, sender, |key, object| {
         ObjectChange::Namespace(key.1, object.map(|n| Labels::new(n.metadata.labels.as_ref())))
@@ -131,77 +123,33 @@ fn objects<K>(
         let (namespace, name) = key.split_once('/').unwrap_or(("", key));
         (namespace.into(), name.into())
     }
-    let key = |object: &K| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    let apply = move |object: K| {
-        let key: ObjectKey = (
-            object.namespace().unwrap_or_default().into(),
-            object.name_any().into(),
-        );
-        Observed::Object(change(key, Some(&object)))
-    };
-    let gone = move |key: String| Observed::Object(change(split(&key), None));
-    follow(
+    let all = changes::<K>(
         Api::all(client.clone()),
         watcher::Config::default(),
-        sender,
-        key,
-        apply,
-        gone,
+        namespaced_key,
     );
+    let apply = move |object: K| Observed::Object(change(split(&namespaced_key(&object)), Some(&object)));
+    let gone = move |key: String| Observed::Object(change(split(&key), None));
+    follow(all, sender, apply, gone);
 }
 
 /// Watches one kind until the loop is gone.
-fn follow<K>(
-    api: Api<K>,
-    config: watcher::Config,
+fn follow<K: keelson_client::Object>(
+    mut changes: Changes<K>,
     sender: &mpsc::Sender<Message>,
-    key: impl Fn(&K) -> String + Send + 'static,
     apply: impl Fn(K) -> Observed + Send + 'static,
     gone: impl Fn(String) -> Observed + Send + 'static,
-) where
-    K: keelson_client::Object,
-{
+) {
     let sender = sender.clone();
     tokio::spawn(async move {
-        let mut stream = std::pin::pin!(watcher::watcher(api, config).default_backoff());
-        let mut known: HashSet<String> = HashSet::new();
-        let mut listed: HashSet<String> = HashSet::new();
-        let mut synced = false;
-        while let Some(next) = stream.next().await {
-            let mut messages = Vec::new();
-            match next {
-                Ok(watcher::Event::Init) => listed.clear(),
-                Ok(watcher::Event::InitApply(object)) => {
-                    listed.insert(key(&object));
-                    messages.push(Message::Observed(apply(object)));
-                }
-                Ok(watcher::Event::InitDone) => {
-                    let fresh = std::mem::take(&mut listed);
-                    let lost = known.difference(&fresh).cloned();
-                    messages.extend(lost.map(|key| Message::Observed(gone(key))));
-                    known = fresh;
-                    if !std::mem::replace(&mut synced, true) {
-                        messages.push(Message::Synced);
-                    }
-                }
-                Ok(watcher::Event::Apply(object)) => {
-                    known.insert(key(&object));
-                    messages.push(Message::Observed(apply(object)));
-                }
-                Ok(watcher::Event::Delete(object)) => {
-                    let key = key(&object);
-                    known.remove(&key);
-                    messages.push(Message::Observed(gone(key)));
-                }
-                Err(error) => {
-                    let kind = <K as Resource>::kind(&());
-                    tracing::warn!(%kind, error = keelson_base::error::chain(&error), "watch failed");
-                }
-            }
-            for message in messages {
-                if sender.send(message).await.is_err() {
-                    return;
-                }
+        while let Some(change) = changes.next().await {
+            let message = match change {
+                Change::Applied(object) => Message::Observed(apply(object)),
+                Change::Gone(key) => Message::Observed(gone(key)),
+                Change::Synced => Message::Synced,
+            };
+            if sender.send(message).await.is_err() {
+                return;
             }
         }
     });

@@ -27,11 +27,11 @@ impl Score for ImageLocality {
     fn score(&self, cycle: &Cycle, pod: &Requirements, at: NodeView) -> i64 {
         let total = cycle.cluster.live_count().max(1) as f64;
         let spread = |image: &str| f64::from(cycle.cluster.nodes_with_image(image)) / total;
-        let scaled = |image: &Box<str>| {
+        let scaled = |image: &str| {
             let size = at.node.images.get(image)?;
             Some((*size as f64 * spread(image)) as i64)
         };
-        let sum: i64 = pod.images.iter().filter_map(scaled).sum();
+        let sum: i64 = pod.images.iter().filter_map(|image| scaled(image)).sum();
         let max = MAX_BYTES_PER_CONTAINER * pod.images.len().max(1) as i64;
         MAX_NODE_SCORE * (sum.clamp(MIN_BYTES, max) - MIN_BYTES) / (max - MIN_BYTES)
     }
