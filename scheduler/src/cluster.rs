@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::model::class::{ClassId, Placement};
+use crate::model::class::{ClassId, NodeCounts, Placement};
 use crate::model::node::Node;
 use crate::model::pod::{Pod, Uid};
 use crate::objects::Objects;
@@ -294,16 +294,10 @@ impl Cluster {
             }
             Placement {
                 class: class.clone(),
-                nodes: HashMap::new(),
+                nodes: NodeCounts::default(),
             }
         });
-        let count = placement.nodes.entry(index).or_default();
-        count.all += by;
-        count.live += if pod.deleting { 0 } else { by };
-        if count.all > 0 {
-            return;
-        }
-        placement.nodes.remove(&index);
+        placement.nodes.add(index, by, if pod.deleting { 0 } else { by });
         if placement.nodes.is_empty() {
             self.placements.remove(&class.id);
             self.with_affinity.remove(&class.id);

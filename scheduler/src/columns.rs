@@ -8,93 +8,100 @@ use crate::model::class::{Class, ClassId};
 use crate::plugins::{Cycle, NodeView, Verdict, node_affinity, taint_toleration};
 use crate::profile::Profile;
 
-/// One class on every node.
+/// One class on every node; every column is by node index.
 #[derive(Debug, Default)]
 pub struct Columns {
     seen: u64,
     epoch: u64,
-    /// By node index.
-    rows: Vec<NodeRow>,
-    /// Per scoring plugin of `Scope::Node`, by node index.
-    scores: Vec<Vec<i64>>,
+    /// The node exists and no filter of `Scope::Node` refuses it.
+    fits: Vec<bool>,
+    affinity_ok: Vec<bool>,
+    taints_ok: Vec<bool>,
+    /// The weighted sum of the scores of `Scope::Node` that need no normalizing.
+    fixed: Vec<i64>,
+    /// Raw scores of each of those that do, in the profile's order.
+    raw: Vec<Vec<i64>>,
 }
-
-/// One class on one node.
-#[derive(Clone, Debug)]
-struct NodeRow {
-    verdict: Verdict,
-    /// The filter that refused, by row in `PLUGINS`.
-    refused_by: usize,
-    affinity_ok: bool,
-    taints_ok: bool,
-}
-
-const UNSEEN: NodeRow = NodeRow {
-    verdict: Verdict::Fit,
-    refused_by: 0,
-    affinity_ok: false,
-    taints_ok: false,
-};
 
 impl Columns {
-    /// The verdict of the filters of `Scope::Node`, with the row of the plugin that refused.
-    pub fn verdict(&self, index: NodeIndex) -> (&Verdict, usize) {
-        let row = &self.rows[index as usize];
-        (&row.verdict, row.refused_by)
+    /// Nodes that no filter of `Scope::Node` refuses.
+    pub fn fitting(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        (0u32..)
+            .zip(&self.fits)
+            .filter(|(_, fits)| **fits)
+            .map(|(index, _)| index)
+    }
+
+    /// Whether a node is one of these.
+    pub fn fits(&self, index: NodeIndex) -> bool {
+        self.fits[index as usize]
     }
 
     /// The node matches the pod's node selector and affinity.
     pub fn affinity_ok(&self, index: NodeIndex) -> bool {
-        self.rows.get(index as usize).is_some_and(|r| r.affinity_ok)
+        self.affinity_ok.get(index as usize) == Some(&true)
     }
 
     /// The pod tolerates the node's taints.
     pub fn taints_ok(&self, index: NodeIndex) -> bool {
-        self.rows.get(index as usize).is_some_and(|r| r.taints_ok)
+        self.taints_ok.get(index as usize) == Some(&true)
     }
 
-    /// Raw scores of the n-th scoring plugin of `Scope::Node`, by node index.
-    pub fn scores(&self, nth: usize) -> &[i64] {
-        &self.scores[nth]
+    /// The weighted sum of the scores that need no normalizing.
+    pub fn fixed(&self, index: NodeIndex) -> i64 {
+        self.fixed[index as usize]
+    }
+
+    /// Raw scores of the n-th plugin of `Profile::normalized_scores`.
+    pub fn raw(&self, nth: usize) -> &[i64] {
+        &self.raw[nth]
     }
 
     /// Works out again what changed since the last time.
     pub fn refresh(&mut self, cluster: &Cluster, profile: &Profile, class: &Class) {
-        let all = self.rows.len() != cluster.slots() || self.epoch != cluster.epoch() || self.seen == 0;
+        let slots = cluster.slots();
+        let all = self.fits.len() != slots || self.epoch != cluster.epoch() || self.seen == 0;
         if !all && self.seen == cluster.generation() {
             return;
         }
-        self.rows.resize(cluster.slots(), UNSEEN);
-        self.scores.resize(profile.node_scores.len(), Vec::new());
-        for scores in &mut self.scores {
-            scores.resize(cluster.slots(), 0);
+        for flags in [&mut self.fits, &mut self.affinity_ok, &mut self.taints_ok] {
+            flags.resize(slots, false);
+        }
+        self.raw.resize(profile.normalized_scores.len(), Vec::new());
+        for scores in self.raw.iter_mut().chain([&mut self.fixed]) {
+            scores.resize(slots, 0);
         }
         let nothing = Self::default();
         let cycle = Cycle::new(cluster, &nothing);
-        for index in cluster.live() {
-            if !all && cluster.changed(index) <= self.seen {
-                continue;
-            }
-            let at = NodeView {
-                index,
-                node: cluster.node(index),
-            };
-            self.rows[index as usize] = row(&cycle, profile, class, at);
-            for (scores, plugin) in self.scores.iter_mut().zip(&profile.node_scores) {
-                scores[index as usize] = plugin.score.score(&cycle, class, at);
+        for index in 0..slots as NodeIndex {
+            if all || cluster.changed(index) > self.seen {
+                self.refresh_node(&cycle, profile, class, index);
             }
         }
         (self.seen, self.epoch) = (cluster.generation(), cluster.epoch());
     }
-}
 
-fn row(cycle: &Cycle, profile: &Profile, class: &Class, at: NodeView) -> NodeRow {
-    let (verdict, refused_by) = profile.first_refusal(&profile.node_filters, cycle, class, at);
-    NodeRow {
-        verdict,
-        refused_by,
-        affinity_ok: node_affinity::matches(class, at.node),
-        taints_ok: taint_toleration::tolerates(class, at.node),
+    fn refresh_node(&mut self, cycle: &Cycle, profile: &Profile, class: &Class, index: NodeIndex) {
+        let slot = index as usize;
+        self.fits[slot] = false;
+        if !cycle.cluster.is_live(index) {
+            return;
+        }
+        let at = NodeView {
+            index,
+            node: cycle.cluster.node(index),
+        };
+        self.fits[slot] = profile.first_refusal(&profile.node_filters, cycle, class, at).0 == Verdict::Fit;
+        self.affinity_ok[slot] = node_affinity::matches(class, at.node);
+        self.taints_ok[slot] = taint_toleration::tolerates(class, at.node);
+        let weighted = profile
+            .fixed_scores
+            .iter()
+            .map(|s| s.score.score(cycle, class, at) * s.weight);
+        self.fixed[slot] = weighted.sum();
+        for (scores, plugin) in self.raw.iter_mut().zip(&profile.normalized_scores) {
+            scores[slot] = plugin.score.score(cycle, class, at);
+        }
     }
 }
 

@@ -428,7 +428,11 @@ mod tests {
     }
 
     fn weight(profile: &Profile, name: &str) -> Option<i64> {
-        let scores = profile.node_scores.iter().chain(&profile.cluster_scores);
+        let scores = profile
+            .fixed_scores
+            .iter()
+            .chain(&profile.normalized_scores)
+            .chain(&profile.cluster_scores);
         scores
             .into_iter()
             .find(|s| PLUGINS[s.row].name == name)

@@ -113,10 +113,11 @@ mod tests {
             refusals: vec![
                 refusal(Verdict::unresolvable("node(s) had untolerated taint(s)")),
                 refusal(Verdict::unschedulable("Insufficient cpu")),
-                refusal(Verdict::Unschedulable(vec![
-                    "Insufficient cpu".into(),
-                    "Insufficient memory".into(),
-                ])),
+                refusal(Verdict::Unschedulable(
+                    ["Insufficient cpu".into(), "Insufficient memory".into()]
+                        .into_iter()
+                        .collect(),
+                )),
             ],
             for_all: None,
         };

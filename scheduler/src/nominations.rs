@@ -40,6 +40,11 @@ impl Nominations {
         self.node_of.get(uid).map(|n| &**n)
     }
 
+    /// Whether no pod is nominated anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.node_of.is_empty()
+    }
+
     /// Other pods nominated to a node whose priority is not below the pod's.
     pub fn ahead_of(&self, pod: &Pod, node: &str) -> Vec<Arc<Pod>> {
         let Some(pods) = self.by_node.get(node) else {

@@ -24,7 +24,10 @@ pub struct Profile {
     pub name: Box<str>,
     pub node_filters: Vec<EnabledFilter>,
     pub cluster_filters: Vec<EnabledFilter>,
-    pub node_scores: Vec<EnabledScore>,
+    /// Scores of `Scope::Node` that are used as they are.
+    pub fixed_scores: Vec<EnabledScore>,
+    /// And those that are normalized over the nodes in question.
+    pub normalized_scores: Vec<EnabledScore>,
     pub cluster_scores: Vec<EnabledScore>,
     /// `DefaultPreemption` is enabled.
     pub preempts: bool,
@@ -61,7 +64,8 @@ impl Profile {
             name: name.into(),
             node_filters: Vec::new(),
             cluster_filters: Vec::new(),
-            node_scores: Vec::new(),
+            fixed_scores: Vec::new(),
+            normalized_scores: Vec::new(),
             cluster_scores: Vec::new(),
             preempts: false,
             gates: false,
@@ -87,7 +91,8 @@ impl Profile {
                     score,
                 };
                 match row.scope {
-                    Scope::Node => profile.node_scores.push(enabled),
+                    Scope::Node if enabled.score.normalizes() => profile.normalized_scores.push(enabled),
+                    Scope::Node => profile.fixed_scores.push(enabled),
                     Scope::Cluster => profile.cluster_scores.push(enabled),
                 }
             }

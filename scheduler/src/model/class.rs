@@ -3,7 +3,7 @@
 //! Pods made from one template differ in name only, so they share one `Class`; filters and scores that were worked
 //! out for one pod of a class hold for the next (see `columns`). Invariant: equal requirements have one live id.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -275,8 +275,41 @@ pub struct Count {
 #[derive(Clone, Debug)]
 pub struct Placement {
     pub class: Arc<Class>,
-    /// By node index.
-    pub nodes: HashMap<u32, Count>,
+    pub nodes: NodeCounts,
+}
+
+/// Counts of the nodes that have any, by node index: sorted, so that reading all of them, which every decision does,
+/// is one sweep of memory.
+#[derive(Clone, Debug, Default)]
+pub struct NodeCounts(Vec<(u32, Count)>);
+
+impl NodeCounts {
+    /// Index and count of every node that has pods of the class.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Count)> {
+        self.0.iter().copied()
+    }
+
+    /// Counts pods in or out of a node.
+    pub fn add(&mut self, index: u32, all: i32, live: i32) {
+        match self.0.binary_search_by_key(&index, |(i, _)| *i) {
+            Ok(at) => {
+                let count = &mut self.0[at].1;
+                *count = Count {
+                    all: count.all + all,
+                    live: count.live + live,
+                };
+                if count.all == 0 {
+                    self.0.remove(at);
+                }
+            }
+            Err(at) => self.0.insert(at, (index, Count { all, live })),
+        }
+    }
+
+    /// Whether no node has any.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 #[cfg(test)]

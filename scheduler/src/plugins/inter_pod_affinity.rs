@@ -119,8 +119,8 @@ impl Filter for InterPodAffinity {
                 .filter(|t| means(cluster, t, pod))
             {
                 let mut counted = Counted::new(cluster, term);
-                for (index, count) in &placement.nodes {
-                    counted.add(*index, count.all);
+                for (index, count) in placement.nodes.iter() {
+                    counted.add(index, count.all);
                 }
                 counts.repelling.push(counted);
             }
@@ -133,8 +133,8 @@ impl Filter for InterPodAffinity {
             .collect();
         if !counts.affinity.is_empty() || !counts.anti_affinity.is_empty() {
             for placement in cluster.placements() {
-                for (index, count) in &placement.nodes {
-                    shift_own(&mut counts, cluster, pod, &placement.class, *index, count.all);
+                for (index, count) in placement.nodes.iter() {
+                    shift_own(&mut counts, cluster, pod, &placement.class, index, count.all);
                 }
             }
         }
@@ -151,6 +151,11 @@ impl Filter for InterPodAffinity {
             counted.add(node, by);
             counts.repelling.push(counted);
         }
+    }
+
+    fn active(&self, cycle: &Cycle, _: &Requirements) -> bool {
+        let counts = &cycle.affinity_filter;
+        !(counts.affinity.is_empty() && counts.anti_affinity.is_empty() && counts.repelling.is_empty())
     }
 
     fn filter(&self, cycle: &Cycle, pod: &Requirements, at: NodeView) -> Verdict {
@@ -232,8 +237,8 @@ impl<'a> Sums<'a> {
                 });
                 self.weights.len() - 1
             });
-        for (index, count) in &nodes.nodes {
-            if let Some(sum) = self.weights[at].sums.get_mut(domain(topology, *index) as usize) {
+        for (index, count) in nodes.nodes.iter() {
+            if let Some(sum) = self.weights[at].sums.get_mut(domain(topology, index) as usize) {
                 *sum += weight * i64::from(count.all);
             }
         }
@@ -279,6 +284,14 @@ impl Score for InterPodAffinity {
         cycle.affinity_score = sums.weights;
     }
 
+    fn active(&self, cycle: &Cycle, _: &Requirements) -> bool {
+        !cycle.affinity_score.is_empty()
+    }
+
+    fn normalizes(&self) -> bool {
+        true
+    }
+
     fn score(&self, cycle: &Cycle, _: &Requirements, at: NodeView) -> i64 {
         let weights = cycle.affinity_score.iter();
         weights
@@ -286,10 +299,7 @@ impl Score for InterPodAffinity {
             .sum()
     }
 
-    fn normalize(&self, cycle: &Cycle, _: &[NodeIndex], scores: &mut [i64]) {
-        if cycle.affinity_score.is_empty() {
-            return;
-        }
+    fn normalize(&self, _: &Cycle, _: &[NodeIndex], scores: &mut [i64]) {
         let min = scores.iter().copied().min().unwrap_or(0);
         let range = scores.iter().copied().max().unwrap_or(0) - min;
         for score in scores {

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::args::Args;
 use crate::cluster::{Cluster, NodeIndex};
 use crate::columns::Columns;
@@ -33,25 +35,28 @@ pub const MAX_NODE_SCORE: i64 = 100;
 /// Why a node will not do, in upstream's words.
 pub type Reason = Cow<'static, str>;
 
+/// Reasons of one refusal: nearly always one.
+pub type Reasons = SmallVec<[Reason; 1]>;
+
 /// What a filter says of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Fit,
     /// Taking pods away might help.
-    Unschedulable(Vec<Reason>),
+    Unschedulable(Reasons),
     /// Taking pods away cannot help.
-    Unresolvable(Vec<Reason>),
+    Unresolvable(Reasons),
 }
 
 impl Verdict {
     /// One reason, of the kind that pods' removal may lift.
     pub fn unschedulable(reason: impl Into<Reason>) -> Self {
-        Self::Unschedulable(vec![reason.into()])
+        Self::Unschedulable(smallvec![reason.into()])
     }
 
     /// One reason, of the kind that no pod's removal lifts.
     pub fn unresolvable(reason: impl Into<Reason>) -> Self {
-        Self::Unresolvable(vec![reason.into()])
+        Self::Unresolvable(smallvec![reason.into()])
     }
 
     /// Whether the node will do.
@@ -109,6 +114,11 @@ pub trait Filter: Send + Sync {
     /// Counts pods of class `other` in (1) or out (-1) of a node, for a trial of preemption or nomination.
     fn shift(&self, _cycle: &mut Cycle, _pod: &Class, _node: NodeIndex, _other: &Class, _by: i32) {}
 
+    /// Whether this pod gives the filter anything to refuse, once prepared.
+    fn active(&self, _cycle: &Cycle, _pod: &Requirements) -> bool {
+        true
+    }
+
     /// The verdict on one node.
     fn filter(&self, cycle: &Cycle, pod: &Requirements, node: NodeView) -> Verdict;
 }
@@ -117,6 +127,16 @@ pub trait Filter: Send + Sync {
 pub trait Score: Send + Sync {
     /// Prepares the cycle, given the nodes that will be scored.
     fn prepare(&self, _cycle: &mut Cycle, _pod: &Class, _feasible: &[NodeIndex]) {}
+
+    /// Whether this pod's nodes can differ in this score, once prepared.
+    fn active(&self, _cycle: &Cycle, _pod: &Requirements) -> bool {
+        true
+    }
+
+    /// Whether `normalize` does anything.
+    fn normalizes(&self) -> bool {
+        false
+    }
 
     /// The raw score of one node; larger is better unless `normalize` turns it round.
     fn score(&self, cycle: &Cycle, pod: &Requirements, node: NodeView) -> i64;

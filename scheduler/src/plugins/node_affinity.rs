@@ -67,6 +67,10 @@ impl Score for NodeAffinity {
         matching.map(|(weight, _)| i64::from(*weight)).sum()
     }
 
+    fn normalizes(&self) -> bool {
+        true
+    }
+
     fn normalize(&self, _: &Cycle, _: &[NodeIndex], scores: &mut [i64]) {
         default_normalize(scores, false);
     }

@@ -248,7 +248,11 @@ mod tests {
             (
                 r#"{"cpu":"2","memory":"7.5Gi"}"#,
                 &[CPU3],
-                Verdict::Unschedulable(vec!["Insufficient cpu".into(), "Insufficient memory".into()]),
+                Verdict::Unschedulable(
+                    ["Insufficient cpu".into(), "Insufficient memory".into()]
+                        .into_iter()
+                        .collect(),
+                ),
             ),
         ];
         for (request, used, expected) in cases {

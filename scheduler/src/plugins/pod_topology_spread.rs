@@ -117,17 +117,20 @@ pub struct Counted<'a> {
     /// By domain: has a node that counts.
     known: Vec<bool>,
     known_count: i32,
+    /// The fewest pods in any domain.
+    least: i32,
     self_match: bool,
 }
 
 impl Counted<'_> {
-    /// The fewest pods in any domain.
-    fn least(&self) -> i32 {
-        if self.known_count < self.constraint.min_domains {
-            return 0;
-        }
+    fn find_least(&mut self) {
         let counted = self.pods.iter().zip(&self.known).filter(|(_, known)| **known);
-        counted.map(|(pods, _)| *pods).min().unwrap_or(0)
+        let enough = self.known_count >= self.constraint.min_domains;
+        self.least = counted
+            .map(|(pods, _)| *pods)
+            .min()
+            .filter(|_| enough)
+            .unwrap_or(0);
     }
 }
 
@@ -170,20 +173,23 @@ impl Filter for PodTopologySpread {
                 if !constraint.selector.matches(&placement.class.labels) {
                     continue;
                 }
-                for (index, count) in placement.nodes.iter().filter(|(i, _)| counts(**i)) {
-                    pods[domain(topology, *index) as usize] += count.live;
+                for (index, count) in placement.nodes.iter().filter(|(i, _)| counts(*i)) {
+                    pods[domain(topology, index) as usize] += count.live;
                 }
             }
             let known_count = known.iter().filter(|k| **k).count() as i32;
             let self_match = constraint.selector.matches(&pod.labels);
-            Counted {
+            let mut counted = Counted {
                 constraint,
                 topology,
                 pods,
                 known,
                 known_count,
+                least: 0,
                 self_match,
-            }
+            };
+            counted.find_least();
+            counted
         });
         cycle.spread_filter = counted.collect();
         None
@@ -197,8 +203,13 @@ impl Filter for PodTopologySpread {
                 other.namespace == pod.namespace && counted.constraint.selector.matches(&other.labels);
             if domain != NO_DOMAIN && matches && included(columns, &counted.constraint, node) {
                 counted.pods[domain as usize] += by;
+                counted.find_least();
             }
         }
+    }
+
+    fn active(&self, cycle: &Cycle, _: &Requirements) -> bool {
+        !cycle.spread_filter.is_empty()
     }
 
     fn filter(&self, cycle: &Cycle, _: &Requirements, at: NodeView) -> Verdict {
@@ -208,7 +219,7 @@ impl Filter for PodTopologySpread {
                 let reason = "node(s) didn't match pod topology spread constraints (missing required label)";
                 return Verdict::unresolvable(reason);
             }
-            let skew = counted.pods[domain as usize] + i32::from(counted.self_match) - counted.least();
+            let skew = counted.pods[domain as usize] + i32::from(counted.self_match) - counted.least;
             if skew > counted.constraint.max_skew {
                 return Verdict::unschedulable("node(s) didn't match pod topology spread constraints");
             }
@@ -263,10 +274,10 @@ impl Score for PodTopologySpread {
                 if !constraint.selector.matches(&placement.class.labels) {
                     continue;
                 }
-                for (index, count) in &placement.nodes {
-                    let domain = domain(topology, *index);
+                for (index, count) in placement.nodes.iter() {
+                    let domain = domain(topology, index);
                     let counts =
-                        domain != NO_DOMAIN && labelled(*index) && included(columns, &constraint, *index);
+                        domain != NO_DOMAIN && labelled(index) && included(columns, &constraint, index);
                     if counts {
                         pods[domain as usize] += count.live;
                     }
@@ -289,6 +300,14 @@ impl Score for PodTopologySpread {
         };
     }
 
+    fn active(&self, cycle: &Cycle, _: &Requirements) -> bool {
+        !cycle.spread_score.constraints.is_empty()
+    }
+
+    fn normalizes(&self) -> bool {
+        true
+    }
+
     /// Fewer is better: pods in the node's domains, weighted by how many domains there are.
     fn score(&self, cycle: &Cycle, _: &Requirements, at: NodeView) -> i64 {
         let scoring = &cycle.spread_score;
@@ -299,14 +318,12 @@ impl Score for PodTopologySpread {
             let pods = c.pods.get(domain(c.topology, at.index) as usize)?;
             Some(f64::from(*pods) * c.weight + f64::from(c.max_skew - 1))
         };
-        scoring.constraints.iter().filter_map(of).sum::<f64>().round() as i64
+        // None is negative, so that this rounds half up as upstream does.
+        (scoring.constraints.iter().filter_map(of).sum::<f64>() + 0.5) as i64
     }
 
     fn normalize(&self, cycle: &Cycle, feasible: &[NodeIndex], scores: &mut [i64]) {
         let scoring = &cycle.spread_score;
-        if scoring.constraints.is_empty() {
-            return;
-        }
         let counted = feasible
             .iter()
             .zip(scores.iter())

@@ -54,6 +54,10 @@ impl Score for TaintToleration {
             .count() as i64
     }
 
+    fn normalizes(&self) -> bool {
+        true
+    }
+
     fn normalize(&self, _: &Cycle, _: &[NodeIndex], scores: &mut [i64]) {
         default_normalize(scores, true);
     }

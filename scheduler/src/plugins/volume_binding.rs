@@ -83,10 +83,11 @@ impl Filter for VolumeBinding {
         immediate.then(|| Verdict::unresolvable("pod has unbound immediate PersistentVolumeClaims"))
     }
 
+    fn active(&self, _: &Cycle, pod: &Requirements) -> bool {
+        !pod.volumes.is_empty()
+    }
+
     fn filter(&self, cycle: &Cycle, pod: &Requirements, at: NodeView) -> Verdict {
-        if pod.volumes.is_empty() {
-            return Verdict::Fit;
-        }
         let objects = &cycle.cluster.objects;
         for (_, claim) in claims(objects, pod) {
             let Some(claim) = claim else { continue };

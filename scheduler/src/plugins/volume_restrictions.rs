@@ -46,14 +46,11 @@ fn exclusive<'a>(cycle: &'a Cycle, pod: &'a Requirements) -> impl Iterator<Item 
 }
 
 impl Filter for VolumeRestrictions {
-    fn prepare(&self, _: &mut Cycle, _: &Class) -> Option<Verdict> {
-        None
+    fn active(&self, _: &Cycle, pod: &Requirements) -> bool {
+        !pod.volumes.is_empty()
     }
 
     fn filter(&self, cycle: &Cycle, pod: &Requirements, at: NodeView) -> Verdict {
-        if pod.volumes.is_empty() {
-            return Verdict::Fit;
-        }
         let taken = at.node.pods.iter().flat_map(|p| &p.class.volumes);
         if taken
             .clone()
@@ -71,7 +68,7 @@ impl Filter for VolumeRestrictions {
         for claim in exclusive(cycle, pod) {
             let here = at.node.pods.iter().any(|p| uses(&p.class, claim));
             let elsewhere = cycle.cluster.placements_in(&pod.namespace).any(|placement| {
-                uses(&placement.class, claim) && placement.nodes.keys().any(|index| *index != at.index)
+                uses(&placement.class, claim) && placement.nodes.iter().any(|(index, _)| index != at.index)
             });
             if here || elsewhere {
                 let reason = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
