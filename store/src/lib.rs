@@ -1,1 +1,13 @@
 //! kube-store: etcd's v3 API over Raft.
+//!
+//! Layers, one direction: `server` and `service` (the wire) -> `api` -> `member` (Raft, log, apply) -> the crates below.
+//! `member` has no threads, sockets or clock; `driver`, `keeper` and `peer` lend it theirs.
+
+pub mod api;
+pub mod driver;
+pub mod keeper;
+pub mod limits;
+pub mod member;
+pub mod metrics;
+pub mod service;
+mod wait;

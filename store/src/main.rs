@@ -1,3 +1,3 @@
-//! kube-store: the binary.
+//! The kube-store binary.
 
 fn main() {}

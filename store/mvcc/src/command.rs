@@ -17,7 +17,7 @@ pub struct Command {
     pub auth_revision: u64,
     #[prost(
         oneof = "Op",
-        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 28"
     )]
     pub op: Option<Op>,
 }
@@ -75,8 +75,6 @@ pub enum Op {
     LeaseCheckpoint(pb::LeaseCheckpointRequest),
     #[prost(message, tag = "26")]
     ClusterVersion(ClusterVersion),
-    #[prost(message, tag = "27")]
-    Downgrade(ClusterVersion),
     /// Opens a fresh log with the initial members.
     #[prost(message, tag = "28")]
     Nothing(Nothing),

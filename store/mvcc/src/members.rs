@@ -30,7 +30,6 @@ pub struct Members {
     members: BTreeMap<u64, pb::Member>,
     removed: BTreeSet<u64>,
     version: String,
-    downgrade: String,
 }
 
 impl Members {
@@ -52,11 +51,6 @@ impl Members {
     /// The version all members can speak; empty until the leader has set it.
     pub fn version(&self) -> &str {
         &self.version
-    }
-
-    /// Target of a downgrade in progress; empty for none.
-    pub fn downgrade(&self) -> &str {
-        &self.downgrade
     }
 
     /// Whether a change may be proposed.
@@ -139,13 +133,7 @@ impl Members {
         dirty.put(Table::Cluster, b"clusterVersion", version.as_bytes().to_vec());
     }
 
-    pub(crate) fn set_downgrade(&mut self, target: &str, dirty: &mut Dirty) {
-        target.clone_into(&mut self.downgrade);
-        dirty.put(Table::Keelson, b"downgrade", target.as_bytes().to_vec());
-    }
-
     pub(crate) fn restore(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let text = || String::from_utf8_lossy(value).into_owned();
         match table {
             Table::Member => {
                 let stored: Stored = serde_json::from_slice(value).map_err(|error| error.to_string())?;
@@ -164,8 +152,7 @@ impl Members {
                 let id = std::str::from_utf8(key).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
                 self.removed.insert(id.ok_or("a removed member's id is wrong")?);
             }
-            Table::Cluster if key == b"clusterVersion" => self.version = text(),
-            Table::Keelson if key == b"downgrade" => self.downgrade = text(),
+            Table::Cluster if key == b"clusterVersion" => self.version = String::from_utf8_lossy(value).into_owned(),
             _ => {}
         }
         Ok(())

@@ -281,10 +281,6 @@ impl Mvcc {
                 self.members.set_version(&version.version, &mut self.dirty);
                 Ok(Response::Done(self.revision))
             }
-            Op::Downgrade(target) => {
-                self.members.set_downgrade(&target.version, &mut self.dirty);
-                Ok(Response::Done(self.revision))
-            }
             Op::Nothing(_) => Ok(Response::Done(self.revision)),
             op => {
                 self.auth.apply(op, &mut self.dirty)?;

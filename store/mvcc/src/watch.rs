@@ -58,6 +58,8 @@ pub struct Events {
 pub trait Outlet: Send + Sync {
     /// Takes events for a watcher; false if there is no room, and then the watcher is lagging from this revision on.
     fn push(&self, watcher: i64, events: &Arc<Events>) -> bool;
+    /// The watcher is no longer in the hub and has yet to see what happened from this revision on.
+    fn lag(&self, watcher: i64, from: i64);
 }
 
 struct Watcher {
@@ -122,18 +124,15 @@ impl Hub {
         self.forget_if_empty(interest);
     }
 
-    /// Takes every watcher out, without a word to them: the state is being replaced.
-    pub fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
-    /// Calls `tell` for every watcher.
-    pub fn each(&self, mut tell: impl FnMut(&Interest, i64, &Arc<dyn Outlet>)) {
-        for (interest, group) in &self.groups {
-            for watcher in group {
-                tell(interest, watcher.id, &watcher.outlet);
-            }
+    /// Makes every watcher lag: the state is being replaced by a newer one, whose history they read.
+    pub fn dismiss(&mut self) {
+        for watcher in self.groups.values().flatten() {
+            watcher.outlet.lag(watcher.id, self.revision + 1);
         }
+        *self = Self {
+            revision: self.revision,
+            ..Self::default()
+        };
     }
 
     /// Gives a transaction's changes to everyone interested. `fetch` reads a replaced version.
