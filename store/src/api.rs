@@ -33,7 +33,6 @@ pub struct Options {
     pub client_cert_auth: bool,
     /// Least TTL of a lease, in seconds.
     pub lease_ttl_s_min: i64,
-    pub corrupt_check: Duration,
 }
 
 impl Default for Options {
@@ -46,7 +45,6 @@ impl Default for Options {
             progress_interval: Duration::from_secs(600),
             client_cert_auth: false,
             lease_ttl_s_min: 2,
-            corrupt_check: Duration::ZERO,
         }
     }
 }
@@ -83,7 +81,10 @@ impl Api {
         seed: u64,
     ) -> Self {
         let first = (shared.member_id << 48) | (seed & 0xffff_ffff_ff00);
-        shared.metrics.quota.set(i64::try_from(options.quota_bytes).unwrap_or(i64::MAX));
+        shared
+            .metrics
+            .quota
+            .set(i64::try_from(options.quota_bytes).unwrap_or(i64::MAX));
         Self {
             shared,
             options,
@@ -210,13 +211,22 @@ impl Api {
         }
         let (plan, engine) = {
             let state = self.shared.state.read();
-            state.auth().check_range(caller, &request.key, &request.range_end)?;
+            state
+                .auth()
+                .check_range(caller, &request.key, &request.range_end)?;
             if state.alarms().any(pb::AlarmType::Corrupt) {
                 return Err(ApiError::Corrupt);
             }
-            (state.plan_range(request).map_err(|failure| self.failed(failure))?, state.engine().clone())
+            (
+                state
+                    .plan_range(request)
+                    .map_err(|failure| self.failed(failure))?,
+                state.engine().clone(),
+            )
         };
-        let finished = plan.finish(engine.as_ref(), &mut |revision| self.shared.state.read().relocate(revision));
+        let finished = plan.finish(engine.as_ref(), &mut |revision| {
+            self.shared.state.read().relocate(revision)
+        });
         let mut response = finished.map_err(|failure| self.failed(failure))?;
         self.complete(&mut response.header);
         Ok(response)
@@ -283,7 +293,11 @@ impl Api {
     }
 
     /// KV.Compact.
-    pub async fn compact(&self, caller: &Caller, request: pb::CompactionRequest) -> Result<pb::CompactionResponse> {
+    pub async fn compact(
+        &self,
+        caller: &Caller,
+        request: pb::CompactionRequest,
+    ) -> Result<pb::CompactionResponse> {
         let finished = self.shared.compacted.notified();
         tokio::pin!(finished);
         finished.as_mut().enable();
@@ -300,7 +314,11 @@ impl Api {
     }
 
     /// Lease.LeaseGrant.
-    pub async fn lease_grant(&self, caller: &Caller, mut request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse> {
+    pub async fn lease_grant(
+        &self,
+        caller: &Caller,
+        mut request: pb::LeaseGrantRequest,
+    ) -> Result<pb::LeaseGrantResponse> {
         self.check_space().await?;
         if request.id == 0 {
             // Positive, and unlike any other member's.
@@ -317,10 +335,16 @@ impl Api {
     }
 
     /// Lease.LeaseRevoke.
-    pub async fn lease_revoke(&self, caller: &Caller, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse> {
+    pub async fn lease_revoke(
+        &self,
+        caller: &Caller,
+        request: pb::LeaseRevokeRequest,
+    ) -> Result<pb::LeaseRevokeResponse> {
         {
             let state = self.shared.state.read();
-            state.auth().check_lease(caller, request.id, state.leases(), Need::Write)?;
+            state
+                .auth()
+                .check_lease(caller, request.id, state.leases(), Need::Write)?;
         }
         match self.propose(caller, Op::LeaseRevoke(request)).await? {
             Response::LeaseRevoke(mut response) => {
@@ -366,7 +390,10 @@ impl Api {
                 response.ttl = left;
                 if request.keys {
                     state.auth().check_lease(caller, id, state.leases(), Need::Read)?;
-                    response.keys = lease.keys().map(|key| bytes::Bytes::copy_from_slice(key)).collect();
+                    response.keys = lease
+                        .keys()
+                        .map(|key| bytes::Bytes::copy_from_slice(key))
+                        .collect();
                 }
             }
             state.revision()
@@ -457,27 +484,39 @@ impl Api {
 
 fn changes(request: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;
-    request.success.iter().chain(&request.failure).any(|op| match &op.request {
-        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) => true,
-        Some(Request::RequestTxn(inner)) => changes(inner),
-        _ => false,
-    })
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .any(|op| match &op.request {
+            Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) => true,
+            Some(Request::RequestTxn(inner)) => changes(inner),
+            _ => false,
+        })
 }
 
 fn grows(request: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;
-    request.success.iter().chain(&request.failure).any(|op| match &op.request {
-        Some(Request::RequestPut(_)) => true,
-        Some(Request::RequestTxn(inner)) => grows(inner),
-        _ => false,
-    })
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .any(|op| match &op.request {
+            Some(Request::RequestPut(_)) => true,
+            Some(Request::RequestTxn(inner)) => grows(inner),
+            _ => false,
+        })
 }
 
 /// Whether every range of a reading transaction is content with local data.
 fn serializable(request: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;
-    request.success.iter().chain(&request.failure).all(|op| match &op.request {
-        Some(Request::RequestRange(range)) => range.serializable,
-        _ => false,
-    })
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| match &op.request {
+            Some(Request::RequestRange(range)) => range.serializable,
+            _ => false,
+        })
 }

@@ -38,7 +38,9 @@ impl Work {
     /// Writes what is due to the engine.
     pub fn flush(&mut self, force: bool) -> Result<(), ReadError> {
         loop {
-            let Some(job) = self.shared.state.write().flush_job(force) else { return Ok(()) };
+            let Some(job) = self.shared.state.write().flush_job(force) else {
+                return Ok(());
+            };
             match self.backend.flush(&job) {
                 Ok(blocks) => self.shared.state.write().flushed(&job, &blocks),
                 Err(error) => {
@@ -63,8 +65,12 @@ impl Work {
         }
         // Under the lock, so that no reader finds a block missing that the state still names.
         let mut state = self.shared.state.write();
-        let Some(job) = state.reclaim_job() else { return Ok(false) };
-        let blocks = self.backend.reclaim(&job, &mut |key, revision| state.holds(key, revision))?;
+        let Some(job) = state.reclaim_job() else {
+            return Ok(false);
+        };
+        let blocks = self
+            .backend
+            .reclaim(&job, &mut |key, revision| state.holds(key, revision))?;
         state.reclaimed(&job, &blocks);
         Ok(true)
     }
@@ -222,7 +228,12 @@ fn write_snapshot(work: &mut Work, inputs: &mpsc::Sender<Input>, back: &mpsc::Se
     }
 }
 
-fn restore(work: &mut Work, engines: &dyn Engines, generation: u64, base: &SnapshotBase) -> Result<(), Fatal> {
+fn restore(
+    work: &mut Work,
+    engines: &dyn Engines,
+    generation: u64,
+    base: &SnapshotBase,
+) -> Result<(), Fatal> {
     let file = snapshot::path(&work.layout.snap, base.term, base.index);
     let path = work.layout.engine(generation);
     let new = load(work.disk.as_ref(), engines, &path, &file)?;
@@ -255,7 +266,9 @@ impl Handle {
     pub async fn export(&self) -> Result<Export, String> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.order(Order::Export(answer));
-        let job = answered.await.map_err(|_| "the member is stopping".to_owned())??;
+        let job = answered
+            .await
+            .map_err(|_| "the member is stopping".to_owned())??;
         Ok(Export {
             job,
             keeper: self.clone(),
@@ -303,8 +316,8 @@ impl Keeper for Handle {
     fn restore(&self, base: &SnapshotBase) -> Result<(), Fatal> {
         let (done, finished) = mpsc::channel();
         self.order(Order::Restore(base.clone(), done));
-        finished.recv().unwrap_or_else(|_| {
-            Err(Fatal::Read(ReadError::damaged("the keeper has ended")))
-        })
+        finished
+            .recv()
+            .unwrap_or_else(|_| Err(Fatal::Read(ReadError::damaged("the keeper has ended"))))
     }
 }

@@ -4,10 +4,18 @@
 //! `member` has no threads, sockets or clock; `driver`, `keeper` and `peer` lend it theirs.
 
 pub mod api;
+pub mod config;
 pub mod driver;
+pub mod flags;
 pub mod keeper;
 pub mod limits;
 pub mod member;
 pub mod metrics;
+pub mod peer;
+pub mod restore;
+pub mod run;
+pub mod server;
 pub mod service;
+pub mod tasks;
+pub mod verify;
 mod wait;

@@ -32,7 +32,12 @@ struct Joined<'a> {
 
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
-        self.api.shared.state.write().hub.leave(self.interest, 0, &self.outlet);
+        self.api
+            .shared
+            .state
+            .write()
+            .hub
+            .leave(self.interest, 0, &self.outlet);
     }
 }
 

@@ -30,7 +30,10 @@ impl Alarms {
 
     /// All alarms of a kind; `None` kind lists every one.
     pub fn list(&self, kind: i32) -> Vec<pb::AlarmMember> {
-        let raised = self.raised.iter().filter(|(raised, _)| kind == 0 || *raised == kind);
+        let raised = self
+            .raised
+            .iter()
+            .filter(|(raised, _)| kind == 0 || *raised == kind);
         raised
             .map(|(alarm, member)| pb::AlarmMember {
                 member_id: *member,
@@ -52,7 +55,11 @@ impl Alarms {
         }
         let repair = matches!(
             op,
-            Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::MemberUpdate(_) | Op::Nothing(_)
+            Op::Alarm(_)
+                | Op::MemberAttributes(_)
+                | Op::ClusterVersion(_)
+                | Op::MemberUpdate(_)
+                | Op::Nothing(_)
         );
         if self.any(pb::AlarmType::Corrupt) && !repair {
             return Err(ApiError::Corrupt);
@@ -103,9 +110,12 @@ impl Alarms {
 
 /// Whether a transaction may put something in either branch.
 fn puts(txn: &pb::TxnRequest) -> bool {
-    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
-        Some(pb::request_op::Request::RequestPut(_)) => true,
-        Some(pb::request_op::Request::RequestTxn(inner)) => puts(inner),
-        _ => false,
-    })
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .any(|op| match &op.request {
+            Some(pb::request_op::Request::RequestPut(_)) => true,
+            Some(pb::request_op::Request::RequestTxn(inner)) => puts(inner),
+            _ => false,
+        })
 }

@@ -19,7 +19,9 @@ use crate::{Revision, image};
 pub enum ReadError {
     #[error(transparent)]
     Disk(#[from] DiskError),
-    #[error("the applied state is damaged: {what}; it can be rebuilt from snapshot and log: restart the member")]
+    #[error(
+        "the applied state is damaged: {what}; it can be rebuilt from snapshot and log: restart the member"
+    )]
     Damaged { what: String },
 }
 
@@ -105,7 +107,13 @@ impl Backend {
                 None => batch.delete(key),
             }
         }
-        self.commit(batch, Meta { sum, ..job.meta.clone() })?;
+        self.commit(
+            batch,
+            Meta {
+                sum,
+                ..job.meta.clone()
+            },
+        )?;
         Ok(blocks)
     }
 
@@ -121,7 +129,10 @@ impl Backend {
         let mut new = Vec::new();
         for (number, first) in job.blocks.iter().enumerate() {
             let key = rows::block_key(*first);
-            let stored = self.engine.get(&key)?.ok_or_else(|| ReadError::damaged("a block is missing"))?;
+            let stored = self
+                .engine
+                .get(&key)?
+                .ok_or_else(|| ReadError::damaged("a block is missing"))?;
             sum = sum.wrapping_sub(sum_of(&key, &stored));
             batch.delete(key);
             for record in Block::new(stored).map_err(ReadError::damaged)?.records() {
@@ -139,7 +150,13 @@ impl Backend {
                 new.extend(put_blocks(&std::mem::take(&mut kept), &mut batch, &mut sum));
             }
         }
-        self.commit(batch, Meta { sum, ..self.meta.clone() })?;
+        self.commit(
+            batch,
+            Meta {
+                sum,
+                ..self.meta.clone()
+            },
+        )?;
         Ok(new)
     }
 
@@ -256,7 +273,9 @@ pub fn read_all(
         return Err(ReadError::damaged(what));
     }
     if sum != meta.sum {
-        return Err(ReadError::damaged("what is stored does not add up to what was written"));
+        return Err(ReadError::damaged(
+            "what is stored does not add up to what was written",
+        ));
     }
     Ok(())
 }

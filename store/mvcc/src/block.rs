@@ -29,7 +29,10 @@ impl Record {
 
 /// Encodes records, which are in order of revisions.
 pub fn encode(records: &[(Revision, Record)]) -> Bytes {
-    let lengths: Vec<usize> = records.iter().map(|(_, record)| record.kv.encoded_len()).collect();
+    let lengths: Vec<usize> = records
+        .iter()
+        .map(|(_, record)| record.kv.encoded_len())
+        .collect();
     let head = 4 + ELEMENT_BYTES * records.len();
     let mut bytes = vec![0; head];
     bytes.reserve(lengths.iter().sum());
@@ -58,7 +61,10 @@ pub struct Block {
 impl Block {
     /// Takes a stored value; records are checked as they are read.
     pub fn new(bytes: Bytes) -> Result<Self, String> {
-        let count = bytes.get(..4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
+        let count = bytes
+            .get(..4)
+            .and_then(|word| word.try_into().ok())
+            .map(u32::from_le_bytes);
         let count = count.ok_or("a block is too short")? as usize;
         if count == 0 || bytes.len() < 4 + ELEMENT_BYTES.saturating_mul(count) {
             return Err("a block's number of records is wrong".to_owned());
@@ -108,7 +114,10 @@ impl Block {
         let stored = self.bytes.slice(start..end);
         let (revision, tombstone) = self.revision(number);
         if crc32fast::hash(&stored) != self.word(4 + ELEMENT_BYTES * number + 16) {
-            return Err(format!("the record of revision {} does not match its checksum", revision.main));
+            return Err(format!(
+                "the record of revision {} does not match its checksum",
+                revision.main
+            ));
         }
         let kv = KeyValue::decode(stored).map_err(|error| error.to_string())?;
         Ok(Record { kv, tombstone })
@@ -155,7 +164,9 @@ mod tests {
         for place in 0..whole.len() {
             let mut bytes = whole.to_vec();
             bytes[place] ^= 0x20;
-            let Ok(block) = Block::new(bytes.into()) else { continue };
+            let Ok(block) = Block::new(bytes.into()) else {
+                continue;
+            };
             for (revision, record) in records() {
                 if let Ok(Some(found)) = block.get(revision) {
                     // The deletion flag and the revision are covered by the backend's sum of whole blocks.

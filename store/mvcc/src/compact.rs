@@ -30,7 +30,9 @@ impl Mvcc {
         let history = &mut self.history;
         let done = self
             .index
-            .compact(self.compacted, COMPACT_STEP_RECORDS, &mut |revision| history.drop_record(revision));
+            .compact(self.compacted, COMPACT_STEP_RECORDS, &mut |revision| {
+                history.drop_record(revision)
+            });
         self.compacting = !done;
         self.compacting
     }

@@ -28,7 +28,11 @@ const TABLE: [u32; 256] = {
         let mut value = number as u32;
         let mut bit = 0;
         while bit < 8 {
-            value = if value & 1 == 1 { (value >> 1) ^ 0x82F6_3B78 } else { value >> 1 };
+            value = if value & 1 == 1 {
+                (value >> 1) ^ 0x82F6_3B78
+            } else {
+                value >> 1
+            };
             bit += 1;
         }
         table[number] = value;

@@ -78,7 +78,10 @@ impl History {
     /// Where a revision's record is; `None` if it was compacted.
     pub fn locate(&self, revision: Revision) -> Option<Place> {
         if self.recent.front().is_some_and(|slot| slot.revision <= revision) {
-            let place = self.recent.binary_search_by_key(&revision, |slot| slot.revision).ok()?;
+            let place = self
+                .recent
+                .binary_search_by_key(&revision, |slot| slot.revision)
+                .ok()?;
             return self.recent[place].record.clone().map(Place::Here);
         }
         let (first, _) = self.blocks.range(..=revision).next_back()?;
@@ -204,7 +207,9 @@ impl<'a> Fetcher<'a> {
             };
             self.last = Some((first, Block::new(bytes).map_err(ReadError::damaged)?));
         }
-        let Some((_, block)) = &self.last else { return Ok(None) };
+        let Some((_, block)) = &self.last else {
+            return Ok(None);
+        };
         block.get(revision).map_err(ReadError::damaged)
     }
 }

@@ -49,7 +49,13 @@ impl Snapshot {
         for table in Table::ALL {
             writer.bucket(table.bucket().as_bytes())?;
             let mut rows: Vec<(&[u8], &[u8])> = Vec::new();
-            rows.extend(self.rows.get(&table).into_iter().flatten().map(|(key, value)| (&key[..], &value[..])));
+            rows.extend(
+                self.rows
+                    .get(&table)
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, value)| (&key[..], &value[..])),
+            );
             let own = (table == Table::Keelson).then(|| self.meta.encode_to_vec());
             if let Some(own) = &own {
                 rows.push((OWN_META, own));
@@ -62,13 +68,13 @@ impl Snapshot {
         self.write_meta(writer)?;
         writer.bucket(KEY_BUCKET.as_bytes())?;
         let mut failed = None;
-        engine.scan(&[rows::BLOCK], &[rows::BLOCK + 1], &mut |_, stored| {
-            match self.write_block(stored, writer) {
-                Ok(more) => more,
-                Err(error) => {
-                    failed = Some(error);
-                    false
-                }
+        engine.scan(&[rows::BLOCK], &[rows::BLOCK + 1], &mut |_, stored| match self
+            .write_block(stored, writer)
+        {
+            Ok(more) => more,
+            Err(error) => {
+                failed = Some(error);
+                false
             }
         })?;
         failed.map_or(Ok(()), Err)
@@ -114,14 +120,17 @@ impl Source<'_> {
     /// What an image of ours says about itself; `None` for one made by etcd.
     pub fn own_meta(&self) -> Result<Option<Meta>, ReadError> {
         let mut found = None;
-        self.reader.scan(Table::Keelson.bucket().as_bytes(), &mut |key, value| {
-            if key == OWN_META {
-                found = Some(value.to_vec());
-            }
-            Ok(())
-        })?;
+        self.reader
+            .scan(Table::Keelson.bucket().as_bytes(), &mut |key, value| {
+                if key == OWN_META {
+                    found = Some(value.to_vec());
+                }
+                Ok(())
+            })?;
         let Some(bytes) = found else { return Ok(None) };
-        Meta::decode(&bytes[..]).map(Some).map_err(|error| ReadError::damaged(error.to_string()))
+        Meta::decode(&bytes[..])
+            .map(Some)
+            .map_err(|error| ReadError::damaged(error.to_string()))
     }
 
     /// Fills an empty engine.
@@ -136,8 +145,10 @@ impl Source<'_> {
             last: 1,
         };
         for table in Table::ALL {
-            let belongs_to_the_cluster =
-                matches!(table, Table::Member | Table::MemberRemoved | Table::Cluster | Table::Alarm | Table::Keelson);
+            let belongs_to_the_cluster = matches!(
+                table,
+                Table::Member | Table::MemberRemoved | Table::Cluster | Table::Alarm | Table::Keelson
+            );
             if self.fresh && belongs_to_the_cluster {
                 continue;
             }
@@ -148,7 +159,8 @@ impl Source<'_> {
                 Ok(())
             })?;
         }
-        self.reader.scan(KEY_BUCKET.as_bytes(), &mut |key, value| loader.record(key, value))?;
+        self.reader
+            .scan(KEY_BUCKET.as_bytes(), &mut |key, value| loader.record(key, value))?;
         loader.flush()?;
         let mut meta = match own {
             Some(meta) => meta,
@@ -208,7 +220,8 @@ impl Loader<'_> {
         };
         let (revision, tombstone) =
             Revision::from_etcd_bytes(key).ok_or_else(|| damaged("a revision has a wrong form"))?;
-        let mut kv = KeyValue::decode(Bytes::copy_from_slice(value)).map_err(|error| damaged(&error.to_string()))?;
+        let mut kv =
+            KeyValue::decode(Bytes::copy_from_slice(value)).map_err(|error| damaged(&error.to_string()))?;
         if tombstone {
             kv.mod_revision = revision.main;
         }
@@ -216,7 +229,11 @@ impl Loader<'_> {
         self.last = self.last.max(revision.main);
         self.bytes += record.bytes();
         self.records.push((revision, record));
-        if self.bytes >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+        if self.bytes >= FLUSH_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {

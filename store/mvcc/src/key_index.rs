@@ -60,7 +60,10 @@ impl Entry {
     }
 
     fn all(&self) -> impl Iterator<Item = &Version> {
-        self.older.iter().flat_map(|older| older.iter()).chain([&self.newest])
+        self.older
+            .iter()
+            .flat_map(|older| older.iter())
+            .chain([&self.newest])
     }
 }
 
@@ -218,8 +221,12 @@ impl KeyIndex {
                 Some((by, _)) if *by <= compacted => {}
                 _ => return true,
             }
-            let Some((_, key)) = self.superseded.pop_front() else { return true };
-            let Some(entry) = self.map.get_mut(&key) else { continue };
+            let Some((_, key)) = self.superseded.pop_front() else {
+                return true;
+            };
+            let Some(entry) = self.map.get_mut(&key) else {
+                continue;
+            };
             if entry.compact(compacted, dropped) {
                 self.map.remove(&key);
             }
@@ -229,7 +236,9 @@ impl KeyIndex {
 
     /// Keeps of each key, visiting all, what is visible at or after `at`: the content of a hash or an image.
     pub fn visible_since(&self, key: &[u8], version_at: Revision, at: i64) -> bool {
-        let Some(entry) = self.map.get(key) else { return false };
+        let Some(entry) = self.map.get(key) else {
+            return false;
+        };
         match entry.at(at) {
             Some(last) if last.modified == version_at => !last.is_tombstone(),
             _ => version_at.main > at,
@@ -285,9 +294,16 @@ mod tests {
     fn a_key_is_seen_as_it_was() {
         let index = example();
         let seen: Vec<_> = (1..7)
-            .map(|at| index.get(b"a", at).map(|version| (version.created, version.version)))
+            .map(|at| {
+                index
+                    .get(b"a", at)
+                    .map(|version| (version.created, version.version))
+            })
             .collect();
-        assert_eq!(seen, [None, Some((2, 1)), Some((2, 2)), None, Some((5, 1)), Some((5, 1))]);
+        assert_eq!(
+            seen,
+            [None, Some((2, 1)), Some((2, 2)), None, Some((5, 1)), Some((5, 1))]
+        );
         assert_eq!(index.range(b"a", None, 6).count(), 2);
         assert_eq!(index.range(b"a", Some(b"b"), 6).count(), 1);
         assert_eq!(index.range(b"b", Some(b"a"), 6).count(), 0);

@@ -129,7 +129,10 @@ fn store(id: i64, lease: &Lease, dirty: &mut Dirty) {
 }
 
 impl Mvcc {
-    pub(crate) fn apply_lease_grant(&mut self, request: &pb::LeaseGrantRequest) -> Result<Response, ApiError> {
+    pub(crate) fn apply_lease_grant(
+        &mut self,
+        request: &pb::LeaseGrantRequest,
+    ) -> Result<Response, ApiError> {
         if request.ttl > LEASE_TTL_S_MAX {
             return Err(ApiError::LeaseTTLTooLarge);
         }
@@ -151,7 +154,10 @@ impl Mvcc {
     }
 
     /// Removes a lease and, in one transaction, its keys.
-    pub(crate) fn apply_lease_revoke(&mut self, request: &pb::LeaseRevokeRequest) -> Result<Response, Failure> {
+    pub(crate) fn apply_lease_revoke(
+        &mut self,
+        request: &pb::LeaseRevokeRequest,
+    ) -> Result<Response, Failure> {
         let Some(lease) = self.leases.get(request.id) else {
             return Err(ApiError::LeaseNotFound.into());
         };

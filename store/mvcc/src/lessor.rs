@@ -21,7 +21,11 @@ impl Lessor {
         self.demote();
         self.leading = true;
         for (id, lease) in leases.iter() {
-            let left_s = if lease.remaining_s > 0 { lease.remaining_s } else { lease.ttl_s };
+            let left_s = if lease.remaining_s > 0 {
+                lease.remaining_s
+            } else {
+                lease.ttl_s
+            };
             self.set(id, now_ms + extend_ms + millis(left_s));
         }
     }
@@ -61,7 +65,12 @@ impl Lessor {
 
     /// Up to `count` expired leases; each is given again `retry_ms` later if it is still there.
     pub fn expired(&mut self, now_ms: u64, count: usize, retry_ms: u64) -> Vec<i64> {
-        let due: Vec<(u64, i64)> = self.queue.range(..=(now_ms, i64::MAX)).take(count).copied().collect();
+        let due: Vec<(u64, i64)> = self
+            .queue
+            .range(..=(now_ms, i64::MAX))
+            .take(count)
+            .copied()
+            .collect();
         for (deadline, id) in &due {
             self.queue.remove(&(*deadline, *id));
             self.queue.insert((now_ms + retry_ms, *id));

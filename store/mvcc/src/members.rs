@@ -55,7 +55,9 @@ impl Members {
 
     /// Whether a change may be proposed.
     pub fn check(&self, change: &MemberChange) -> Result<(), ApiError> {
-        let Some(member) = &change.member else { return Err(ApiError::MemberNotFound) };
+        let Some(member) = &change.member else {
+            return Err(ApiError::MemberNotFound);
+        };
         let known = self.members.get(&member.id);
         match change.kind() {
             MemberChangeKind::Add => {
@@ -120,9 +122,16 @@ impl Members {
         }
     }
 
-    pub(crate) fn update(&mut self, request: &pb::MemberUpdateRequest, dirty: &mut Dirty) -> Result<(), ApiError> {
+    pub(crate) fn update(
+        &mut self,
+        request: &pb::MemberUpdateRequest,
+        dirty: &mut Dirty,
+    ) -> Result<(), ApiError> {
         self.check_urls(request.id, &request.peer_ur_ls)?;
-        let member = self.members.get_mut(&request.id).ok_or(ApiError::MemberNotFound)?;
+        let member = self
+            .members
+            .get_mut(&request.id)
+            .ok_or(ApiError::MemberNotFound)?;
         member.peer_ur_ls.clone_from(&request.peer_ur_ls);
         store(member, dirty);
         Ok(())
@@ -149,10 +158,14 @@ impl Members {
                 );
             }
             Table::MemberRemoved => {
-                let id = std::str::from_utf8(key).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                let id = std::str::from_utf8(key)
+                    .ok()
+                    .and_then(|hex| u64::from_str_radix(hex, 16).ok());
                 self.removed.insert(id.ok_or("a removed member's id is wrong")?);
             }
-            Table::Cluster if key == b"clusterVersion" => self.version = String::from_utf8_lossy(value).into_owned(),
+            Table::Cluster if key == b"clusterVersion" => {
+                self.version = String::from_utf8_lossy(value).into_owned()
+            }
             _ => {}
         }
         Ok(())

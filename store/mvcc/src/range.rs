@@ -195,9 +195,17 @@ impl Plan {
 }
 
 fn passes(request: &RangeRequest, version: &Version) -> bool {
-    let within = |value: i64, least: i64, most: i64| (least == 0 || value >= least) && (most == 0 || value <= most);
-    within(version.modified.main, request.min_mod_revision, request.max_mod_revision)
-        && within(version.created, request.min_create_revision, request.max_create_revision)
+    let within =
+        |value: i64, least: i64, most: i64| (least == 0 || value >= least) && (most == 0 || value <= most);
+    within(
+        version.modified.main,
+        request.min_mod_revision,
+        request.max_mod_revision,
+    ) && within(
+        version.created,
+        request.min_create_revision,
+        request.max_create_revision,
+    )
 }
 
 fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
@@ -214,5 +222,8 @@ fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
 }
 
 fn missing(revision: Revision) -> String {
-    format!("the record of revision {}/{} is missing", revision.main, revision.sub)
+    format!(
+        "the record of revision {}/{} is missing",
+        revision.main, revision.sub
+    )
 }

@@ -79,7 +79,9 @@ impl Mvcc {
             },
         )?;
         for (table, key, value) in rows {
-            state.restore_row(table, &key, value).map_err(ReadError::damaged)?;
+            state
+                .restore_row(table, &key, value)
+                .map_err(ReadError::damaged)?;
         }
         state.revision = meta.revision.max(1);
         state.last = Revision::new(state.revision, u32::MAX);
@@ -117,7 +119,8 @@ impl Mvcc {
                 }
             };
             let key = self.index.restore(&record.kv.key, version);
-            self.leases.attach(&key, if record.tombstone { 0 } else { record.kv.lease });
+            self.leases
+                .attach(&key, if record.tombstone { 0 } else { record.kv.lease });
         }
     }
 
@@ -193,7 +196,13 @@ impl Mvcc {
     }
 
     /// Sets what the first member of a log starts with, before any command.
-    pub fn bootstrap(&mut self, index: u64, term: u64, conf_state: Bytes, members: &[keelson_proto::etcd::etcdserverpb::Member]) {
+    pub fn bootstrap(
+        &mut self,
+        index: u64,
+        term: u64,
+        conf_state: Bytes,
+        members: &[keelson_proto::etcd::etcdserverpb::Member],
+    ) {
         self.applied_index = index;
         self.applied_term = term;
         self.conf_state = conf_state;
@@ -235,7 +244,11 @@ impl Mvcc {
 
     /// Notes an entry that changes nothing here (a new leader's empty entry).
     pub fn advance(&mut self, index: u64, term: u64) {
-        assert!(index > self.applied_index, "entry {index} is applied after {}", self.applied_index);
+        assert!(
+            index > self.applied_index,
+            "entry {index} is applied after {}",
+            self.applied_index
+        );
         self.applied_index = index;
         self.applied_term = term;
     }

@@ -52,7 +52,9 @@ impl Mvcc {
         self.last = Revision::new(transaction.main, transaction.changes.len() as u32 - 1);
         self.revision = transaction.main;
         let mut hub = std::mem::take(&mut self.hub);
-        let published = hub.publish(transaction.main, &transaction.changes, |revision| self.fetch(revision));
+        let published = hub.publish(transaction.main, &transaction.changes, |revision| {
+            self.fetch(revision)
+        });
         self.hub = hub;
         published?;
         Ok(self.revision)
@@ -96,7 +98,11 @@ impl Mvcc {
         Ok(response)
     }
 
-    fn read_branch(&self, request: &TxnRequest, path: &mut std::slice::Iter<'_, bool>) -> Result<TxnResponse, Failure> {
+    fn read_branch(
+        &self,
+        request: &TxnRequest,
+        path: &mut std::slice::Iter<'_, bool>,
+    ) -> Result<TxnResponse, Failure> {
         let succeeded = next_branch(path);
         let mut responses = Vec::new();
         for op in branch(request, succeeded) {
@@ -177,7 +183,11 @@ impl Mvcc {
         path: &mut std::slice::Iter<'_, bool>,
     ) -> Result<TxnResponse, Failure> {
         let succeeded = next_branch(path);
-        let ops = if succeeded { request.success } else { request.failure };
+        let ops = if succeeded {
+            request.success
+        } else {
+            request.failure
+        };
         let mut responses = Vec::with_capacity(ops.len());
         for RequestOp { request } in ops {
             let response = match request {
@@ -254,7 +264,10 @@ impl Mvcc {
         let keys: Vec<(Key, Version)> = match End::parse(&request.range_end) {
             End::Single => {
                 let version = self.index.get(&request.key, seen);
-                version.map(|version| (Key::from(&request.key[..]), version)).into_iter().collect()
+                version
+                    .map(|version| (Key::from(&request.key[..]), version))
+                    .into_iter()
+                    .collect()
             }
             End::Open => own(self.index.range(&request.key, None, seen)),
             End::Before(end) => own(self.index.range(&request.key, Some(end), seen)),
@@ -284,7 +297,13 @@ impl Mvcc {
         true
     }
 
-    fn record(&mut self, transaction: &mut Transaction, kv: KeyValue, previous: Option<Version>, tombstone: bool) {
+    fn record(
+        &mut self,
+        transaction: &mut Transaction,
+        kv: KeyValue,
+        previous: Option<Version>,
+        tombstone: bool,
+    ) {
         let record = Record { kv, tombstone };
         transaction.changes.push(Change {
             kv: record.kv.clone(),
@@ -372,7 +391,11 @@ fn holds(compare: &Compare, order: std::cmp::Ordering) -> bool {
 }
 
 fn branch(request: &TxnRequest, succeeded: bool) -> &[RequestOp] {
-    if succeeded { &request.success } else { &request.failure }
+    if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    }
 }
 
 fn next_branch(path: &mut std::slice::Iter<'_, bool>) -> bool {

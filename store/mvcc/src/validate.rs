@@ -54,7 +54,11 @@ pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), ApiError> {
 }
 
 fn txn_shape(request: &TxnRequest, ops_max: usize) -> Result<(), ApiError> {
-    let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
+    let longest = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
     if longest > ops_max {
         return Err(ApiError::TooManyOps);
     }
@@ -86,7 +90,9 @@ fn duplicates(ops: &[RequestOp]) -> Result<Touched<'_>, ApiError> {
         }
     }
     for op in ops {
-        let Some(Request::RequestTxn(inner)) = &op.request else { continue };
+        let Some(Request::RequestTxn(inner)) = &op.request else {
+            continue;
+        };
         // Only one branch of the inner transaction runs, so its branches may touch the same keys.
         let (then_puts, then_deleted) = duplicates(&inner.success)?;
         let (else_puts, else_deleted) = duplicates(&inner.failure)?;
@@ -150,11 +156,17 @@ mod tests {
         let cases = [
             (vec![put_op("a"), put_op("b")], Ok(())),
             (vec![put_op("a"), put_op("a")], Err(ApiError::DuplicateKey)),
-            (vec![put_op("b"), delete_op("a", "c")], Err(ApiError::DuplicateKey)),
+            (
+                vec![put_op("b"), delete_op("a", "c")],
+                Err(ApiError::DuplicateKey),
+            ),
             (vec![put_op("c"), delete_op("a", "c")], Ok(())),
             (vec![delete_op("a", ""), delete_op("a", "")], Ok(())),
             (vec![nested(vec![put_op("a")], vec![put_op("a")])], Ok(())),
-            (vec![put_op("a"), nested(vec![], vec![put_op("a")])], Err(ApiError::DuplicateKey)),
+            (
+                vec![put_op("a"), nested(vec![], vec![put_op("a")])],
+                Err(ApiError::DuplicateKey),
+            ),
             (vec![put_op("")], Err(ApiError::EmptyKey)),
         ];
         for (success, expect) in cases {

@@ -105,7 +105,10 @@ impl Hub {
     pub fn join(&mut self, interest: &Interest, id: i64, outlet: Arc<dyn Outlet>) {
         let group = self.groups.entry(interest.clone()).or_insert_with(|| {
             if interest.range_end.is_empty() {
-                self.single.entry(interest.key.clone()).or_default().push(interest.clone());
+                self.single
+                    .entry(interest.key.clone())
+                    .or_default()
+                    .push(interest.clone());
             } else {
                 self.ranges.push(interest.clone());
             }
@@ -117,7 +120,9 @@ impl Hub {
 
     /// Removes a watcher; one that is not in the hub (lagging) is no error.
     pub fn leave(&mut self, interest: &Interest, id: i64, outlet: &Arc<dyn Outlet>) {
-        let Some(group) = self.groups.get_mut(interest) else { return };
+        let Some(group) = self.groups.get_mut(interest) else {
+            return;
+        };
         let before = group.len();
         group.retain(|watcher| watcher.id != id || !Arc::ptr_eq(&watcher.outlet, outlet));
         self.watchers -= before - group.len();
@@ -210,7 +215,11 @@ impl Hub {
 }
 
 fn event(kv: KeyValue, tombstone: bool, prev_kv: Option<KeyValue>) -> Event {
-    let kind = if tombstone { EventType::Delete } else { EventType::Put };
+    let kind = if tombstone {
+        EventType::Delete
+    } else {
+        EventType::Put
+    };
     Event {
         r#type: kind as i32,
         kv: Some(kv),

@@ -11,7 +11,8 @@ mod node;
 pub use log::{Log, LogError, SnapshotBase};
 pub use node::{Config, Light, Node, ProposeError, Ready, Role, StepError};
 pub use raft::eraftpb::{
-    ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType,
+    ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message,
+    MessageType,
 };
 
 /// Encodes one of Raft's messages (their protobuf library is not the wire's).

@@ -53,7 +53,12 @@ pub(crate) struct LogStorage<L> {
 }
 
 impl<L: Log> LogStorage<L> {
-    pub fn new(log: L, hard_state: HardState, conf_state: ConfState, snapshot: SnapshotBase) -> Result<Self, LogError> {
+    pub fn new(
+        log: L,
+        hard_state: HardState,
+        conf_state: ConfState,
+        snapshot: SnapshotBase,
+    ) -> Result<Self, LogError> {
         // A log kept from before the snapshot starts with an entry whose predecessor's term is forgotten: that entry
         // itself becomes the one the log starts after.
         let first = log.first_index();
@@ -79,7 +84,9 @@ impl<L: Log> LogStorage<L> {
 
     /// Durable entries become readable.
     pub fn append(&mut self, entries: Vec<Entry>) {
-        let Some(first) = entries.first().map(|entry| entry.index) else { return };
+        let Some(first) = entries.first().map(|entry| entry.index) else {
+            return;
+        };
         while self.cache.back().is_some_and(|entry| entry.index >= first) {
             let dropped = self.cache.pop_back().expect("seen just above");
             self.cache_bytes -= size(&dropped);
@@ -103,7 +110,9 @@ impl<L: Log> LogStorage<L> {
     }
 
     fn last(&self) -> u64 {
-        self.cache.back().map_or_else(|| self.log.last_index(), |entry| entry.index)
+        self.cache
+            .back()
+            .map_or_else(|| self.log.last_index(), |entry| entry.index)
     }
 
     fn cached(&self, index: u64) -> Option<&Entry> {
@@ -145,7 +154,10 @@ impl<L: Log> raft::Storage for LogStorage<L> {
         let most = max_size.into().unwrap_or(u64::MAX);
         if self.cached(low).is_none() {
             let until = self.cache.front().map_or(high, |entry| entry.index.min(high));
-            return self.log.read(low, until, most).map_err(|error| self.failed(&error));
+            return self
+                .log
+                .read(low, until, most)
+                .map_err(|error| self.failed(&error));
         }
         let mut found = Vec::new();
         let mut bytes = 0;
@@ -176,7 +188,10 @@ impl<L: Log> raft::Storage for LogStorage<L> {
         if let Some(entry) = self.cached(index) {
             return Ok(entry.term);
         }
-        let read = self.log.read(index, index + 1, 0).map_err(|error| self.failed(&error))?;
+        let read = self
+            .log
+            .read(index, index + 1, 0)
+            .map_err(|error| self.failed(&error))?;
         let term = read.first().map(|entry| entry.term);
         term.ok_or_else(|| self.failed(&missing(index)))
     }

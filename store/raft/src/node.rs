@@ -201,19 +201,27 @@ impl<L: Log> Node<L> {
     /// Proposes an entry; on a follower it is sent to the leader.
     pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeError> {
         self.check_leader()?;
-        self.raw.propose(Vec::new(), data).map_err(|error| self.refused(&error))
+        self.raw
+            .propose(Vec::new(), data)
+            .map_err(|error| self.refused(&error))
     }
 
     /// Proposes a change of configuration; `context` travels with it.
     pub fn propose_change(&mut self, context: Vec<u8>, mut change: ConfChangeV2) -> Result<(), ProposeError> {
         self.check_leader()?;
         change.context.clone_from(&context);
-        self.raw.propose_conf_change(context, change).map_err(|error| self.refused(&error))
+        self.raw
+            .propose_conf_change(context, change)
+            .map_err(|error| self.refused(&error))
     }
 
     fn check_leader(&self) -> Result<(), ProposeError> {
         let transferring = self.raw.raft.lead_transferee.is_some();
-        if self.leader() == 0 || transferring { Err(ProposeError::NoLeader) } else { Ok(()) }
+        if self.leader() == 0 || transferring {
+            Err(ProposeError::NoLeader)
+        } else {
+            Ok(())
+        }
     }
 
     fn refused(&self, error: &raft::Error) -> ProposeError {
@@ -246,7 +254,11 @@ impl<L: Log> Node<L> {
 
     /// A snapshot was delivered, or not.
     pub fn report_snapshot(&mut self, id: u64, delivered: bool) {
-        let status = if delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        let status = if delivered {
+            SnapshotStatus::Finish
+        } else {
+            SnapshotStatus::Failure
+        };
         self.raw.report_snapshot(id, status);
     }
 
@@ -380,7 +392,11 @@ mod tests {
         }
 
         fn read(&self, low: u64, high: u64, _: u64) -> Result<Vec<Entry>, LogError> {
-            Ok(self.entries.range(low..high).map(|(_, entry)| entry.clone()).collect())
+            Ok(self
+                .entries
+                .range(low..high)
+                .map(|(_, entry)| entry.clone())
+                .collect())
         }
     }
 
@@ -446,20 +462,28 @@ mod tests {
                     for (id, node) in &mut nodes {
                         let (sent, entries) = work(node);
                         messages.extend(sent);
-                        let data = entries.into_iter().map(|entry| entry.data).filter(|data| !data.is_empty());
+                        let data = entries
+                            .into_iter()
+                            .map(|entry| entry.data)
+                            .filter(|data| !data.is_empty());
                         committed.entry(*id).or_default().extend(data);
                     }
                     for message in messages {
                         nodes.get_mut(&message.to).unwrap().step(message).unwrap();
                     }
                 }
-                let follower = nodes.values_mut().find(|node| node.leader() != 0 && node.role() == Role::Follower);
+                let follower = nodes
+                    .values_mut()
+                    .find(|node| node.leader() != 0 && node.role() == Role::Follower);
                 if let (false, Some(follower)) = (proposed, follower) {
                     follower.propose(b"x".to_vec()).unwrap();
                     proposed = true;
                 }
             }
-            assert!(committed.values().all(|data| data == &[b"x".to_vec()]), "{committed:?}");
+            assert!(
+                committed.values().all(|data| data == &[b"x".to_vec()]),
+                "{committed:?}"
+            );
             nodes[&1].leader()
         };
         assert_eq!(run(), run());

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keelson_store_disk::{Disk, DiskError};
+use keelson_store_mvcc::ApiError;
 use keelson_store_mvcc::backend::ReadError;
 use keelson_store_mvcc::command::{Command, MemberChange, Response};
 use keelson_store_mvcc::lessor::Lessor;
-use keelson_store_mvcc::ApiError;
 use keelson_store_raft::{LogError, Message, Node, Role, SnapshotBase};
 use tokio::sync::oneshot;
 
@@ -39,7 +39,9 @@ pub enum Fatal {
     Read(#[from] ReadError),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("entry {index} of the log is not a command: {what}; the member runs another version or its log is damaged")]
+    #[error(
+        "entry {index} of the log is not a command: {what}; the member runs another version or its log is damaged"
+    )]
     Command { index: u64, what: String },
 }
 
@@ -225,8 +227,12 @@ impl Member {
         }
         let conf = self.node.conf_state();
         let ids = conf.voters.iter().chain(&conf.learners);
-        ids.filter_map(|id| self.node.progress(*id).map(|(index, active)| (*id, index, active)))
-            .collect()
+        ids.filter_map(|id| {
+            self.node
+                .progress(*id)
+                .map(|(index, active)| (*id, index, active))
+        })
+        .collect()
     }
 
     fn renew(&mut self, id: i64) -> Result<Option<i64>, ApiError> {
@@ -234,7 +240,11 @@ impl Member {
             return Err(ApiError::NotLeader);
         }
         // An expired lease is being revoked; keeping it alive would race with that.
-        if self.lessor.remaining_s(id, self.now_ms).is_none_or(|left| left <= 0) {
+        if self
+            .lessor
+            .remaining_s(id, self.now_ms)
+            .is_none_or(|left| left <= 0)
+        {
             return Ok(None);
         }
         let ttl = self.shared.state.read().leases().get(id).map(|lease| lease.ttl_s);
@@ -268,8 +278,11 @@ impl Member {
     fn best_follower(&self) -> u64 {
         let conf = self.node.conf_state();
         let others = self.progress().into_iter();
-        let others = others.filter(|(id, _, active)| *id != self.node.id() && *active && conf.voters.contains(id));
-        others.max_by_key(|(_, index, _)| *index).map_or(0, |(id, _, _)| id)
+        let others =
+            others.filter(|(id, _, active)| *id != self.node.id() && *active && conf.voters.contains(id));
+        others
+            .max_by_key(|(_, index, _)| *index)
+            .map_or(0, |(id, _, _)| id)
     }
 
     fn finish_transfers(&mut self) {
@@ -294,7 +307,11 @@ impl Member {
             .filter(|(_, pending)| pending.deadline_ms <= now || pending.answer.is_closed())
             .map(|(id, _)| *id)
             .collect();
-        let error = if self.node.leader() == 0 { ApiError::TimeoutDueToLeaderFail } else { ApiError::Timeout };
+        let error = if self.node.leader() == 0 {
+            ApiError::TimeoutDueToLeaderFail
+        } else {
+            ApiError::Timeout
+        };
         for id in late {
             self.unproposed.retain(|(waiting, _)| *waiting != id);
             if let Some(pending) = self.pending.remove(&id) {
@@ -313,7 +330,9 @@ impl Member {
         for (_, pending) in std::mem::take(&mut self.pending) {
             let _ = pending.answer.send(Err(error));
         }
-        let batches = std::mem::take(&mut self.reads).into_iter().flat_map(|batch| batch.answers);
+        let batches = std::mem::take(&mut self.reads)
+            .into_iter()
+            .flat_map(|batch| batch.answers);
         for answer in batches.chain(std::mem::take(&mut self.new_reads)) {
             let _ = answer.send(Err(error));
         }

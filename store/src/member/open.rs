@@ -9,10 +9,10 @@ use std::sync::Arc;
 use keelson_store_disk::bbolt::Reader;
 use keelson_store_disk::wal::{self, Wal};
 use keelson_store_disk::{Disk, DiskError, Engine, snapshot};
+use keelson_store_mvcc::Mvcc;
 use keelson_store_mvcc::backend::{self, ReadError};
 use keelson_store_mvcc::image::Source;
-use keelson_store_mvcc::Mvcc;
-use keelson_store_raft::{Config, ConfState, HardState, Node, SnapshotBase};
+use keelson_store_raft::{ConfState, Config, HardState, Node, SnapshotBase};
 
 use super::wal_log::WalLog;
 use super::{Fatal, Genesis, Keeper, Member, Settings, Shared, Transport};
@@ -51,7 +51,8 @@ impl Layout {
 
     /// Whether a member lives here.
     pub fn has_member(&self, disk: &dyn Disk) -> bool {
-        disk.list(&self.wal).is_ok_and(|names| names.iter().any(|name| name.ends_with(".wal")))
+        disk.list(&self.wal)
+            .is_ok_and(|names| names.iter().any(|name| name.ends_with(".wal")))
     }
 
     /// The engine of a generation.
@@ -97,7 +98,13 @@ pub fn create(disk: &Arc<dyn Disk>, layout: &Layout, genesis: &Genesis) -> Resul
     for dir in [&layout.snap, &layout.state] {
         disk.create_dir(dir).map_err(DiskError::io("create", dir))?;
     }
-    Wal::create(disk.clone(), &layout.wal, encoded.into(), state.into(), genesis.base().index)?;
+    Wal::create(
+        disk.clone(),
+        &layout.wal,
+        encoded.into(),
+        state.into(),
+        genesis.base().index,
+    )?;
     for dir in [&layout.wal, &layout.snap, &layout.state] {
         let parent = dir.parent().unwrap_or(Path::new("."));
         disk.sync_dir(parent).map_err(DiskError::io("sync", parent))?;
@@ -109,15 +116,19 @@ pub fn create(disk: &Arc<dyn Disk>, layout: &Layout, genesis: &Genesis) -> Resul
 pub fn open(disk: &Arc<dyn Disk>, engines: &dyn Engines, layout: &Layout) -> Result<Opened, OpenError> {
     let recovered = wal::recover(disk.clone(), &layout.wal)?;
     if recovered.cut_bytes > 0 {
-        tracing::warn!(bytes = recovered.cut_bytes, "cut an incomplete write from the end of the log");
+        tracing::warn!(
+            bytes = recovered.cut_bytes,
+            "cut an incomplete write from the end of the log"
+        );
     }
     let wal = recovered.wal;
-    let genesis: Genesis = prost::Message::decode(wal.genesis().clone()).map_err(|error: prost::DecodeError| {
-        OpenError::Genesis {
-            path: layout.wal.clone(),
-            what: error.to_string(),
-        }
-    })?;
+    let genesis: Genesis =
+        prost::Message::decode(wal.genesis().clone()).map_err(|error: prost::DecodeError| {
+            OpenError::Genesis {
+                path: layout.wal.clone(),
+                what: error.to_string(),
+            }
+        })?;
     let base = newest_base(disk.as_ref(), layout, &genesis)?;
     let (state, generation) = open_state(disk.as_ref(), engines, layout, &genesis, &wal)?;
     Ok(Opened {
@@ -137,7 +148,10 @@ impl Opened {
     }
 
     /// Puts a member together around shared state made by `Shared::new` from `self.state`.
-    #[expect(clippy::too_many_arguments, reason = "the parts a member is made from; called in two places")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts a member is made from; called in two places"
+    )]
     pub fn into_member(
         settings: Settings,
         wal: Wal,
@@ -154,10 +168,11 @@ impl Opened {
             let conf_state: ConfState = keelson_store_raft::decode(state.conf_state()).unwrap_or_default();
             (state.applied().0, conf_state)
         };
-        let mut hard_state: HardState = keelson_store_raft::decode(wal.state()).map_err(|error| Fatal::Command {
-            index: 0,
-            what: error.to_string(),
-        })?;
+        let mut hard_state: HardState =
+            keelson_store_raft::decode(wal.state()).map_err(|error| Fatal::Command {
+                index: 0,
+                what: error.to_string(),
+            })?;
         // The commit index is written with the next batch only; what is applied was committed.
         hard_state.commit = hard_state.commit.max(applied);
         let config = Config {
@@ -168,7 +183,16 @@ impl Opened {
             seed: settings.seed,
         };
         let node = Node::new(&config, WalLog { wal }, hard_state, applied, conf_state, base)?;
-        Ok(Member::assemble(settings, node, shared, transport, keeper, disk, layout.snap.clone(), now_ms))
+        Ok(Member::assemble(
+            settings,
+            node,
+            shared,
+            transport,
+            keeper,
+            disk,
+            layout.snap.clone(),
+            now_ms,
+        ))
     }
 }
 
@@ -204,7 +228,11 @@ fn open_state(
                 return Ok((state, newest));
             }
             if applied > 0 || newest > 0 {
-                tracing::warn!(applied, first = wal.first_index(), "the applied state does not fit the log");
+                tracing::warn!(
+                    applied,
+                    first = wal.first_index(),
+                    "the applied state does not fit the log"
+                );
             }
         }
         Err(error) => tracing::warn!(%error, "the applied state cannot be used and is rebuilt"),

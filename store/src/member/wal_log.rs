@@ -19,7 +19,10 @@ impl Log for WalLog {
 
     fn read(&self, low: u64, high: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
         let wrong = |what: String| LogError { what };
-        let found = self.wal.read(low, high, bytes_max).map_err(|error| wrong(error.to_string()))?;
+        let found = self
+            .wal
+            .read(low, high, bytes_max)
+            .map_err(|error| wrong(error.to_string()))?;
         found
             .into_iter()
             .map(|(_, data)| keelson_store_raft::decode(&data).map_err(|error| wrong(error.to_string())))

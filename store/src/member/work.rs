@@ -12,9 +12,10 @@ use keelson_store_raft::{
     ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, ProposeError, Ready, Role, SnapshotBase,
 };
 
-use super::{Fatal, Member, Proposal, ReadBatch, Settings, Shared, Transport, Keeper, WalLog};
+use super::{Fatal, Keeper, Member, Proposal, ReadBatch, Settings, Shared, Transport, WalLog};
 use crate::limits::{
-    APPLY_BATCH_ENTRIES, CATCH_UP_ENTRIES, DISK_RETRY, LEASE_RETRY_MS, LEASES_REVOKED_PER_TICK, SNAPSHOT_LOG_BYTES,
+    APPLY_BATCH_ENTRIES, CATCH_UP_ENTRIES, DISK_RETRY, LEASE_RETRY_MS, LEASES_REVOKED_PER_TICK,
+    SNAPSHOT_LOG_BYTES,
 };
 
 impl Member {
@@ -130,7 +131,9 @@ impl Member {
         let mut batch = WalBatch::default();
         for entry in ready.entries() {
             let length = keelson_store_raft::encoded_len(entry);
-            batch.entry(entry.index, length, |buffer| keelson_store_raft::encode_to(entry, buffer));
+            batch.entry(entry.index, length, |buffer| {
+                keelson_store_raft::encode_to(entry, buffer)
+            });
         }
         if let Some(state) = &ready.hard_state {
             batch.state(keelson_store_raft::encode(state).into());
@@ -160,7 +163,11 @@ impl Member {
 
     /// Replaces log and state by a received snapshot.
     fn install(&mut self, base: &SnapshotBase, ready: &Ready) -> Result<(), Fatal> {
-        tracing::info!(index = base.index, term = base.term, "taking over a snapshot from the leader");
+        tracing::info!(
+            index = base.index,
+            term = base.term,
+            "taking over a snapshot from the leader"
+        );
         let state = ready.hard_state.as_ref().map(keelson_store_raft::encode);
         let state = state.map_or_else(|| self.node.log().wal.state().clone(), Bytes::from);
         self.node.log_mut().wal.reset(state, base.index)?;
@@ -204,7 +211,11 @@ impl Member {
         Ok(())
     }
 
-    fn apply_one(&mut self, state: &mut Mvcc, entry: Entry) -> Result<(u64, Result<Response, ApiError>), Fatal> {
+    fn apply_one(
+        &mut self,
+        state: &mut Mvcc,
+        entry: Entry,
+    ) -> Result<(u64, Result<Response, ApiError>), Fatal> {
         let (index, term) = (entry.index, entry.term);
         if index <= state.applied().0 {
             return Ok((0, Err(ApiError::Stopped)));
@@ -226,12 +237,18 @@ impl Member {
                 self.note_lease(&outcome, revoked.filter(|_| outcome.is_ok()));
                 Ok((id, outcome))
             }
-            EntryType::EntryConfChange => Err(wrong("it is a configuration change of the old kind".to_owned())),
+            EntryType::EntryConfChange => {
+                Err(wrong("it is a configuration change of the old kind".to_owned()))
+            }
             EntryType::EntryConfChangeV2 => self.apply_change(state, &entry),
         }
     }
 
-    fn apply_change(&mut self, state: &mut Mvcc, entry: &Entry) -> Result<(u64, Result<Response, ApiError>), Fatal> {
+    fn apply_change(
+        &mut self,
+        state: &mut Mvcc,
+        entry: &Entry,
+    ) -> Result<(u64, Result<Response, ApiError>), Fatal> {
         let wrong = |what: String| Fatal::Command {
             index: entry.index,
             what,
@@ -246,7 +263,9 @@ impl Member {
         };
         let id = member_change.as_ref().map_or(0, |change| change.id);
         // Two changes proposed at once were each checked against the same members.
-        let refused = member_change.as_ref().and_then(|change| state.members().check(change).err());
+        let refused = member_change
+            .as_ref()
+            .and_then(|change| state.members().check(change).err());
         if let Some(error) = refused {
             self.node.apply_change(&ConfChangeV2::default());
             state.advance(entry.index, entry.term);
@@ -279,7 +298,10 @@ impl Member {
         if !self.lessor.is_leading() || self.node.transferring().is_some() {
             return;
         }
-        for id in self.lessor.expired(self.now_ms, LEASES_REVOKED_PER_TICK, LEASE_RETRY_MS) {
+        for id in self
+            .lessor
+            .expired(self.now_ms, LEASES_REVOKED_PER_TICK, LEASE_RETRY_MS)
+        {
             if !self.shared.state.read().leases().exists(id) {
                 self.lessor.forget(id);
                 continue;
@@ -298,19 +320,27 @@ impl Member {
         if leading && !self.was_leader {
             let extend_ms = self.settings.election_ticks as u64 * self.settings.tick_ms;
             let shared = self.shared.clone();
-            self.lessor.promote(shared.state.read().leases(), self.now_ms, extend_ms);
+            self.lessor
+                .promote(shared.state.read().leases(), self.now_ms, extend_ms);
             tracing::info!(term = self.node.term(), "this member leads");
         }
         if !leading && self.was_leader {
             self.lessor.demote();
-            tracing::info!(term = self.node.term(), leader = self.node.leader(), "this member no longer leads");
+            tracing::info!(
+                term = self.node.term(),
+                leader = self.node.leader(),
+                "this member no longer leads"
+            );
         }
         self.was_leader = leading;
         if leading && self.slow_append && self.node.transferring().is_none() {
             self.slow_append = false;
             let to = self.best_follower();
             if to != 0 {
-                tracing::warn!(to = format!("{to:x}"), "the disk is slow: handing leadership over");
+                tracing::warn!(
+                    to = format!("{to:x}"),
+                    "the disk is slow: handing leadership over"
+                );
                 self.node.transfer_leader(to);
             }
         }

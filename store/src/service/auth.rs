@@ -26,7 +26,11 @@ pub struct AuthService {
 }
 
 impl AuthService {
-    async fn admin<T>(&self, request: Request<T>, op: impl FnOnce(T) -> Op) -> Result<Option<pb::ResponseHeader>, Status> {
+    async fn admin<T>(
+        &self,
+        request: Request<T>,
+        op: impl FnOnce(T) -> Op,
+    ) -> Result<Option<pb::ResponseHeader>, Status> {
         check_learner(&self.api)?;
         let caller = caller(&self.api, &request)?;
         let op = op(request.into_inner());
@@ -40,7 +44,13 @@ impl AuthService {
         if own(&caller) {
             return Ok(());
         }
-        self.api.shared.state.read().auth().check_admin(&caller).map_err(status)
+        self.api
+            .shared
+            .state
+            .read()
+            .auth()
+            .check_admin(&caller)
+            .map_err(status)
     }
 
     async fn hash(&self, password: String) -> Result<String, Status> {
@@ -63,15 +73,24 @@ macro_rules! admin {
 
 #[tonic::async_trait]
 impl Auth for AuthService {
-    async fn auth_enable(&self, request: Request<pb::AuthEnableRequest>) -> Result<Response<pb::AuthEnableResponse>, Status> {
+    async fn auth_enable(
+        &self,
+        request: Request<pb::AuthEnableRequest>,
+    ) -> Result<Response<pb::AuthEnableResponse>, Status> {
         admin!(self, request, AuthEnable, AuthEnableResponse)
     }
 
-    async fn auth_disable(&self, request: Request<pb::AuthDisableRequest>) -> Result<Response<pb::AuthDisableResponse>, Status> {
+    async fn auth_disable(
+        &self,
+        request: Request<pb::AuthDisableRequest>,
+    ) -> Result<Response<pb::AuthDisableResponse>, Status> {
         admin!(self, request, AuthDisable, AuthDisableResponse)
     }
 
-    async fn auth_status(&self, _: Request<pb::AuthStatusRequest>) -> Result<Response<pb::AuthStatusResponse>, Status> {
+    async fn auth_status(
+        &self,
+        _: Request<pb::AuthStatusRequest>,
+    ) -> Result<Response<pb::AuthStatusResponse>, Status> {
         let state = self.api.shared.state.read();
         Ok(Response::new(pb::AuthStatusResponse {
             header: self.api.header(state.revision()),
@@ -80,7 +99,10 @@ impl Auth for AuthService {
         }))
     }
 
-    async fn authenticate(&self, request: Request<pb::AuthenticateRequest>) -> Result<Response<pb::AuthenticateResponse>, Status> {
+    async fn authenticate(
+        &self,
+        request: Request<pb::AuthenticateRequest>,
+    ) -> Result<Response<pb::AuthenticateResponse>, Status> {
         check_learner(&self.api)?;
         let pb::AuthenticateRequest { name, password } = request.into_inner();
         let hash = {
@@ -103,11 +125,18 @@ impl Auth for AuthService {
             name,
             token: token.clone(),
         });
-        let header = self.api.command(&Caller::default(), login).await.map_err(status)?;
+        let header = self
+            .api
+            .command(&Caller::default(), login)
+            .await
+            .map_err(status)?;
         Ok(Response::new(pb::AuthenticateResponse { header, token }))
     }
 
-    async fn user_add(&self, request: Request<pb::AuthUserAddRequest>) -> Result<Response<pb::AuthUserAddResponse>, Status> {
+    async fn user_add(
+        &self,
+        request: Request<pb::AuthUserAddRequest>,
+    ) -> Result<Response<pb::AuthUserAddResponse>, Status> {
         let mut request = request;
         let inner = request.get_mut();
         let no_password = inner.options.as_ref().is_some_and(|options| options.no_password);
@@ -119,18 +148,27 @@ impl Auth for AuthService {
         admin!(self, request, UserAdd, AuthUserAddResponse)
     }
 
-    async fn user_get(&self, request: Request<pb::AuthUserGetRequest>) -> Result<Response<pb::AuthUserGetResponse>, Status> {
+    async fn user_get(
+        &self,
+        request: Request<pb::AuthUserGetRequest>,
+    ) -> Result<Response<pb::AuthUserGetResponse>, Status> {
         let name = request.get_ref().name.clone();
         self.reader(&request, |caller| caller.user == name).await?;
         let state = self.api.shared.state.read();
-        let user = state.auth().user(&name).ok_or_else(|| status(ApiError::UserNotFound))?;
+        let user = state
+            .auth()
+            .user(&name)
+            .ok_or_else(|| status(ApiError::UserNotFound))?;
         Ok(Response::new(pb::AuthUserGetResponse {
             header: self.api.header(state.revision()),
             roles: user.roles.clone(),
         }))
     }
 
-    async fn user_list(&self, request: Request<pb::AuthUserListRequest>) -> Result<Response<pb::AuthUserListResponse>, Status> {
+    async fn user_list(
+        &self,
+        request: Request<pb::AuthUserListRequest>,
+    ) -> Result<Response<pb::AuthUserListResponse>, Status> {
         self.reader(&request, |_| false).await?;
         let state = self.api.shared.state.read();
         Ok(Response::new(pb::AuthUserListResponse {
@@ -139,7 +177,10 @@ impl Auth for AuthService {
         }))
     }
 
-    async fn user_delete(&self, request: Request<pb::AuthUserDeleteRequest>) -> Result<Response<pb::AuthUserDeleteResponse>, Status> {
+    async fn user_delete(
+        &self,
+        request: Request<pb::AuthUserDeleteRequest>,
+    ) -> Result<Response<pb::AuthUserDeleteResponse>, Status> {
         admin!(self, request, UserDelete, AuthUserDeleteResponse)
     }
 
@@ -171,16 +212,25 @@ impl Auth for AuthService {
         admin!(self, request, UserRevokeRole, AuthUserRevokeRoleResponse)
     }
 
-    async fn role_add(&self, request: Request<pb::AuthRoleAddRequest>) -> Result<Response<pb::AuthRoleAddResponse>, Status> {
+    async fn role_add(
+        &self,
+        request: Request<pb::AuthRoleAddRequest>,
+    ) -> Result<Response<pb::AuthRoleAddResponse>, Status> {
         admin!(self, request, RoleAdd, AuthRoleAddResponse)
     }
 
-    async fn role_get(&self, request: Request<pb::AuthRoleGetRequest>) -> Result<Response<pb::AuthRoleGetResponse>, Status> {
+    async fn role_get(
+        &self,
+        request: Request<pb::AuthRoleGetRequest>,
+    ) -> Result<Response<pb::AuthRoleGetResponse>, Status> {
         let name = request.get_ref().role.clone();
         let api = self.api.clone();
         self.reader(&request, |caller| {
             let state = api.shared.state.read();
-            state.auth().user(&caller.user).is_some_and(|user| user.roles.contains(&name))
+            state
+                .auth()
+                .user(&caller.user)
+                .is_some_and(|user| user.roles.contains(&name))
         })
         .await?;
         let state = self.api.shared.state.read();
@@ -201,7 +251,10 @@ impl Auth for AuthService {
         }))
     }
 
-    async fn role_list(&self, request: Request<pb::AuthRoleListRequest>) -> Result<Response<pb::AuthRoleListResponse>, Status> {
+    async fn role_list(
+        &self,
+        request: Request<pb::AuthRoleListRequest>,
+    ) -> Result<Response<pb::AuthRoleListResponse>, Status> {
         self.reader(&request, |_| false).await?;
         let state = self.api.shared.state.read();
         Ok(Response::new(pb::AuthRoleListResponse {
@@ -210,7 +263,10 @@ impl Auth for AuthService {
         }))
     }
 
-    async fn role_delete(&self, request: Request<pb::AuthRoleDeleteRequest>) -> Result<Response<pb::AuthRoleDeleteResponse>, Status> {
+    async fn role_delete(
+        &self,
+        request: Request<pb::AuthRoleDeleteRequest>,
+    ) -> Result<Response<pb::AuthRoleDeleteResponse>, Status> {
         admin!(self, request, RoleDelete, AuthRoleDeleteResponse)
     }
 
@@ -218,13 +274,23 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthRoleGrantPermissionRequest>,
     ) -> Result<Response<pb::AuthRoleGrantPermissionResponse>, Status> {
-        admin!(self, request, RoleGrantPermission, AuthRoleGrantPermissionResponse)
+        admin!(
+            self,
+            request,
+            RoleGrantPermission,
+            AuthRoleGrantPermissionResponse
+        )
     }
 
     async fn role_revoke_permission(
         &self,
         request: Request<pb::AuthRoleRevokePermissionRequest>,
     ) -> Result<Response<pb::AuthRoleRevokePermissionResponse>, Status> {
-        admin!(self, request, RoleRevokePermission, AuthRoleRevokePermissionResponse)
+        admin!(
+            self,
+            request,
+            RoleRevokePermission,
+            AuthRoleRevokePermissionResponse
+        )
     }
 }

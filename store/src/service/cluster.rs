@@ -43,7 +43,9 @@ impl Cluster for ClusterService {
             is_learner: request.is_learner,
             ..Default::default()
         };
-        let members = self.change(&caller, MemberChangeKind::Add, member.clone()).await?;
+        let members = self
+            .change(&caller, MemberChangeKind::Add, member.clone())
+            .await?;
         Ok(Response::new(pb::MemberAddResponse {
             header: self.0.header_now(),
             member: Some(member),
@@ -80,8 +82,19 @@ impl Cluster for ClusterService {
         if !request.peer_ur_ls.iter().all(|url| is_url(url)) || request.peer_ur_ls.is_empty() {
             return Err(status(ApiError::MemberBadURLs));
         }
-        self.0.shared.state.read().auth().check_admin(&caller).map_err(status)?;
-        match self.0.propose(&caller, Op::MemberUpdate(request)).await.map_err(status)? {
+        self.0
+            .shared
+            .state
+            .read()
+            .auth()
+            .check_admin(&caller)
+            .map_err(status)?;
+        match self
+            .0
+            .propose(&caller, Op::MemberUpdate(request))
+            .await
+            .map_err(status)?
+        {
             Applied::Members(revision, members) => {
                 self.0.shared.members.send_replace(members.clone());
                 Ok(Response::new(pb::MemberUpdateResponse {
@@ -169,7 +182,9 @@ impl ClusterService {
             .map(|other| other.id)
             .collect();
         let progress = self.0.progress().await?;
-        let active = left.iter().filter(|id| progress.iter().any(|(known, _, active)| known == *id && *active));
+        let active = left
+            .iter()
+            .filter(|id| progress.iter().any(|(known, _, active)| known == *id && *active));
         if left.is_empty() || active.count() > left.len() / 2 {
             Ok(())
         } else {
@@ -180,7 +195,10 @@ impl ClusterService {
     async fn check_caught_up(&self, id: u64) -> ApiResult<()> {
         let progress = self.0.progress().await?;
         let leader = progress.iter().map(|(_, index, _)| *index).max().unwrap_or(0);
-        let learner = progress.iter().find(|(known, _, _)| *known == id).map_or(0, |(_, index, _)| *index);
+        let learner = progress
+            .iter()
+            .find(|(known, _, _)| *known == id)
+            .map_or(0, |(_, index, _)| *index);
         if learner * 100 < leader * LEARNER_READY_PERCENT {
             return Err(ApiError::LearnerNotReady);
         }
@@ -190,7 +208,9 @@ impl ClusterService {
 
 /// Whether a peer URL is `http(s)://host:port`.
 pub fn is_url(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let Ok(uri) = url.parse::<http::Uri>() else {
+        return false;
+    };
     let scheme = matches!(uri.scheme_str(), Some("http" | "https" | "unix" | "unixs"));
     let bare = uri.path_and_query().is_none_or(|path| path.as_str() == "/");
     scheme && bare && uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some()

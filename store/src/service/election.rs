@@ -10,8 +10,8 @@ use keelson_proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_proto::etcd::mvccpb::KeyValue;
 use keelson_proto::etcd::v3electionpb::election_server::Election;
 use keelson_proto::etcd::v3electionpb::{
-    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ProclaimResponse,
-    ResignRequest, ResignResponse,
+    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest,
+    ProclaimResponse, ResignRequest, ResignResponse,
 };
 use keelson_store_mvcc::auth::Caller;
 use keelson_store_mvcc::watch::Interest;
@@ -27,11 +27,16 @@ pub struct ElectionService(pub Arc<Api>);
 
 #[tonic::async_trait]
 impl Election for ElectionService {
-    async fn campaign(&self, request: Request<CampaignRequest>) -> Result<Response<CampaignResponse>, Status> {
+    async fn campaign(
+        &self,
+        request: Request<CampaignRequest>,
+    ) -> Result<Response<CampaignResponse>, Status> {
         let caller = self.enter(&request)?;
         let CampaignRequest { name, lease, value } = request.into_inner();
         let lease = session(&self.0, &caller, lease).await.map_err(status)?;
-        let place = queue(&self.0, &caller, &name, lease, value.clone()).await.map_err(status)?;
+        let place = queue(&self.0, &caller, &name, lease, value.clone())
+            .await
+            .map_err(status)?;
         let leader = LeaderKey {
             name: name.clone(),
             key: place.key.clone(),
@@ -42,7 +47,9 @@ impl Election for ElectionService {
             self.put_if_owner(&caller, &leader, value).await?;
         }
         wait_for_turn(&self.0, &name, place.create_revision).await;
-        let held = range(&self.0, &caller, place.key, Bytes::new()).await.map_err(status)?;
+        let held = range(&self.0, &caller, place.key, Bytes::new())
+            .await
+            .map_err(status)?;
         if held.kvs.is_empty() {
             return Err(Status::unknown("election: session expired"));
         }
@@ -52,7 +59,10 @@ impl Election for ElectionService {
         }))
     }
 
-    async fn proclaim(&self, request: Request<ProclaimRequest>) -> Result<Response<ProclaimResponse>, Status> {
+    async fn proclaim(
+        &self,
+        request: Request<ProclaimRequest>,
+    ) -> Result<Response<ProclaimResponse>, Status> {
         let caller = self.enter(&request)?;
         let ProclaimRequest { leader, value } = request.into_inner();
         let leader = leader.ok_or_else(missing_leader)?;
@@ -75,14 +85,20 @@ impl Election for ElectionService {
 
     type ObserveStream = Pin<Box<dyn Stream<Item = Result<LeaderResponse, Status>> + Send>>;
 
-    async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Self::ObserveStream>, Status> {
+    async fn observe(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<Self::ObserveStream>, Status> {
         let caller = self.enter(&request)?;
         let name = request.into_inner().name;
         let api = self.0.clone();
         let (key, range_end) = owners(&name);
         {
             let state = api.shared.state.read();
-            state.auth().check_range(&caller, &key, &range_end).map_err(status)?;
+            state
+                .auth()
+                .check_range(&caller, &key, &range_end)
+                .map_err(status)?;
         }
         let interest = Interest {
             key,
@@ -93,22 +109,27 @@ impl Election for ElectionService {
         };
         let request = first_owner(&name);
         let seen = (0, 0);
-        let changes = futures::stream::unfold((api, interest, request, seen), |(api, interest, request, seen)| async move {
-            let look = |state: &keelson_store_mvcc::Mvcc| {
-                let engine = state.engine().clone();
-                let plan = state.plan_range(request.clone()).ok()?;
-                let answer = plan.finish(engine.as_ref(), &mut |revision| state.relocate(revision)).ok()?;
-                let kv = answer.kvs.into_iter().next()?;
-                (version(&kv) != seen).then(|| (kv, state.revision()))
-            };
-            let (kv, revision) = api.wait_until(&interest, look).await;
-            let seen = version(&kv);
-            let response = LeaderResponse {
-                header: api.header(revision),
-                kv: Some(kv),
-            };
-            Some((Ok(response), (api, interest, request, seen)))
-        });
+        let changes = futures::stream::unfold(
+            (api, interest, request, seen),
+            |(api, interest, request, seen)| async move {
+                let look = |state: &keelson_store_mvcc::Mvcc| {
+                    let engine = state.engine().clone();
+                    let plan = state.plan_range(request.clone()).ok()?;
+                    let answer = plan
+                        .finish(engine.as_ref(), &mut |revision| state.relocate(revision))
+                        .ok()?;
+                    let kv = answer.kvs.into_iter().next()?;
+                    (version(&kv) != seen).then(|| (kv, state.revision()))
+                };
+                let (kv, revision) = api.wait_until(&interest, look).await;
+                let seen = version(&kv);
+                let response = LeaderResponse {
+                    header: api.header(revision),
+                    kv: Some(kv),
+                };
+                Some((Ok(response), (api, interest, request, seen)))
+            },
+        );
         Ok(Response::new(Box::pin(changes)))
     }
 
@@ -125,7 +146,9 @@ impl Election for ElectionService {
             failure: Vec::new(),
         };
         let answer = self.0.txn(&caller, txn).await.map_err(status)?;
-        Ok(Response::new(ResignResponse { header: answer.header }))
+        Ok(Response::new(ResignResponse {
+            header: answer.header,
+        }))
     }
 }
 

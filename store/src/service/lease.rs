@@ -39,7 +39,8 @@ impl Lease for LeaseService {
         answer.map(Response::new).map_err(status)
     }
 
-    type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
+    type LeaseKeepAliveStream =
+        Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
 
     async fn lease_keep_alive(
         &self,
@@ -79,7 +80,11 @@ impl Lease for LeaseService {
         self.0.linearize().await.map_err(status)?;
         let (leases, revision) = {
             let state = self.0.shared.state.read();
-            let leases = state.leases().iter().map(|(id, _)| pb::LeaseStatus { id }).collect();
+            let leases = state
+                .leases()
+                .iter()
+                .map(|(id, _)| pb::LeaseStatus { id })
+                .collect();
             (leases, state.revision())
         };
         Ok(Response::new(pb::LeaseLeasesResponse {

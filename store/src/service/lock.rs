@@ -32,10 +32,14 @@ impl Lock for LockService {
         let caller = caller(&self.0, &request)?;
         let LockRequest { name, lease } = request.into_inner();
         let lease = session(&self.0, &caller, lease).await.map_err(status)?;
-        let place = queue(&self.0, &caller, &name, lease, Bytes::new()).await.map_err(status)?;
+        let place = queue(&self.0, &caller, &name, lease, Bytes::new())
+            .await
+            .map_err(status)?;
         wait_for_turn(&self.0, &name, place.create_revision).await;
         // The lease may have expired while waiting.
-        let held = range(&self.0, &caller, place.key.clone(), Bytes::new()).await.map_err(status)?;
+        let held = range(&self.0, &caller, place.key.clone(), Bytes::new())
+            .await
+            .map_err(status)?;
         if held.kvs.is_empty() {
             return Err(Status::unknown("mutex: session is expired"));
         }
@@ -54,7 +58,9 @@ impl Lock for LockService {
             ..Default::default()
         };
         let answer = self.0.delete_range(&caller, delete).await.map_err(status)?;
-        Ok(Response::new(UnlockResponse { header: answer.header }))
+        Ok(Response::new(UnlockResponse {
+            header: answer.header,
+        }))
     }
 }
 
@@ -71,7 +77,13 @@ pub(super) async fn session(api: &Api, caller: &Caller, lease: i64) -> ApiResult
 }
 
 /// Puts an owner's key if it is not there; gives the key as it is.
-pub(super) async fn queue(api: &Api, caller: &Caller, name: &[u8], lease: i64, value: Bytes) -> ApiResult<KeyValue> {
+pub(super) async fn queue(
+    api: &Api,
+    caller: &Caller,
+    name: &[u8],
+    lease: i64,
+    value: Bytes,
+) -> ApiResult<KeyValue> {
     let mut key = name.to_vec();
     key.extend_from_slice(format!("/{lease:x}").as_bytes());
     let key = Bytes::from(key);
@@ -92,10 +104,13 @@ pub(super) async fn queue(api: &Api, caller: &Caller, name: &[u8], lease: i64, v
     };
     let answer = api.txn(caller, txn).await?;
     let revision = answer.header.as_ref().map_or(0, |header| header.revision);
-    let existing = answer.responses.into_iter().find_map(|response| match response.response {
-        Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
-        _ => None,
-    });
+    let existing = answer
+        .responses
+        .into_iter()
+        .find_map(|response| match response.response {
+            Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
+            _ => None,
+        });
     Ok(existing.unwrap_or(KeyValue {
         key,
         create_revision: revision,
@@ -127,7 +142,9 @@ pub(super) async fn wait_for_turn(api: &Api, name: &[u8], revision: i64) {
     let look = |state: &keelson_store_mvcc::Mvcc| {
         let engine = state.engine().clone();
         let plan = state.plan_range(request.clone()).ok()?;
-        let before = plan.finish(engine.as_ref(), &mut |revision| state.relocate(revision)).ok()?;
+        let before = plan
+            .finish(engine.as_ref(), &mut |revision| state.relocate(revision))
+            .ok()?;
         before.kvs.is_empty().then_some(())
     };
     api.wait_until(&interest, look).await;
@@ -142,7 +159,12 @@ pub(super) fn owners(name: &[u8]) -> (Bytes, Bytes) {
     (from.into(), to.into())
 }
 
-pub(super) async fn range(api: &Api, caller: &Caller, key: Bytes, range_end: Bytes) -> ApiResult<pb::RangeResponse> {
+pub(super) async fn range(
+    api: &Api,
+    caller: &Caller,
+    key: Bytes,
+    range_end: Bytes,
+) -> ApiResult<pb::RangeResponse> {
     let request = pb::RangeRequest {
         key,
         range_end,
@@ -163,5 +185,7 @@ pub(super) fn created_at(key: Bytes, revision: i64) -> pb::Compare {
 }
 
 pub(super) fn op(request: pb::request_op::Request) -> pb::RequestOp {
-    pb::RequestOp { request: Some(request) }
+    pb::RequestOp {
+        request: Some(request),
+    }
 }

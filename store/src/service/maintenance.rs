@@ -38,7 +38,13 @@ pub struct MaintenanceService {
 impl MaintenanceService {
     fn admin<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let caller = caller(&self.api, request)?;
-        self.api.shared.state.read().auth().check_admin(&caller).map_err(status)
+        self.api
+            .shared
+            .state
+            .read()
+            .auth()
+            .check_admin(&caller)
+            .map_err(status)
     }
 }
 
@@ -58,7 +64,12 @@ impl Maintenance for MaintenanceService {
                 alarms,
             }));
         }
-        match self.api.propose(&caller, Op::Alarm(request)).await.map_err(status)? {
+        match self
+            .api
+            .propose(&caller, Op::Alarm(request))
+            .await
+            .map_err(status)?
+        {
             Applied::Alarm(mut response) => {
                 response.header = self.api.header_now();
                 Ok(Response::new(response))
@@ -113,14 +124,24 @@ impl Maintenance for MaintenanceService {
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         self.admin(&request)?;
         let api = self.api.clone();
-        let hash = blocking(move || api.shared.state.read().hash_all().map_err(|failure| api.failed(failure))).await?;
+        let hash = blocking(move || {
+            api.shared
+                .state
+                .read()
+                .hash_all()
+                .map_err(|failure| api.failed(failure))
+        })
+        .await?;
         Ok(Response::new(pb::HashResponse {
             header: self.api.header_now(),
             hash: hash.map_err(status)?,
         }))
     }
 
-    async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
+    async fn hash_kv(
+        &self,
+        request: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
         self.admin(&request)?;
         let revision = request.get_ref().revision;
         let api = self.api.clone();
@@ -139,7 +160,10 @@ impl Maintenance for MaintenanceService {
 
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
 
-    async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(
+        &self,
+        request: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
         self.admin(&request)?;
         let export = self.api.keeper.export().await.map_err(Status::unavailable)?;
         let path = self.scratch.join(format!("client-{:016x}.db.tmp", self.api.id()));
@@ -155,7 +179,9 @@ impl Maintenance for MaintenanceService {
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
         let header = self.api.header_now();
         tokio::task::spawn_blocking(move || send_pieces(file, header, &sender));
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+        Ok(Response::new(Box::pin(
+            tokio_stream::wrappers::ReceiverStream::new(receiver),
+        )))
     }
 
     async fn move_leader(
@@ -169,7 +195,10 @@ impl Maintenance for MaintenanceService {
         }
         let (answer, answered) = oneshot::channel();
         self.api.send(Input::Transfer(target, answer)).map_err(status)?;
-        answered.await.map_err(|_| status(ApiError::Stopped))?.map_err(status)?;
+        answered
+            .await
+            .map_err(|_| status(ApiError::Stopped))?
+            .map_err(status)?;
         Ok(Response::new(pb::MoveLeaderResponse {
             header: self.api.header_now(),
         }))
@@ -205,12 +234,14 @@ fn send_pieces(
         let mut piece = vec![0; length];
         let read = file.read_exact(&mut piece);
         left -= length as u64;
-        let response = read.map_err(|error| Status::internal(error.to_string())).map(|()| pb::SnapshotResponse {
-            header,
-            remaining_bytes: left,
-            blob: Bytes::from(piece),
-            version: CLUSTER_VERSION.to_owned(),
-        });
+        let response = read
+            .map_err(|error| Status::internal(error.to_string()))
+            .map(|()| pb::SnapshotResponse {
+                header,
+                remaining_bytes: left,
+                blob: Bytes::from(piece),
+                version: CLUSTER_VERSION.to_owned(),
+            });
         let failed = response.is_err();
         if sender.blocking_send(response).is_err() || failed {
             return;
@@ -219,5 +250,7 @@ fn send_pieces(
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Status::internal(error.to_string()))
 }

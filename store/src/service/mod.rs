@@ -37,14 +37,21 @@ pub fn caller<T>(api: &Api, request: &Request<T>) -> Result<Caller, Status> {
 }
 
 /// `caller` for parts of a request.
-pub fn identify(api: &Api, metadata: &MetadataMap, connection: Option<&Connection>) -> Result<Caller, Status> {
+pub fn identify(
+    api: &Api,
+    metadata: &MetadataMap,
+    connection: Option<&Connection>,
+) -> Result<Caller, Status> {
     let state = api.shared.state.read();
     if !state.auth().enabled() {
         return Ok(Caller::default());
     }
     let token = metadata.get("token").or_else(|| metadata.get("authorization"));
     if let Some(token) = token.and_then(|token| token.to_str().ok()) {
-        return state.auth().caller(token).ok_or_else(|| status(ApiError::InvalidAuthToken));
+        return state
+            .auth()
+            .caller(token)
+            .ok_or_else(|| status(ApiError::InvalidAuthToken));
     }
     // A gateway in front has a certificate of its own, which says nothing about its clients.
     let proxied = metadata.get("grpcgateway-accept").is_some();

@@ -22,7 +22,10 @@ pub struct WatchService(pub Arc<Api>);
 impl Watch for WatchService {
     type WatchStream = WatchStream;
 
-    async fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Result<Response<WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<Streaming<pb::WatchRequest>>,
+    ) -> Result<Response<WatchStream>, Status> {
         check_leader(&self.0, request.metadata())?;
         check_learner(&self.0)?;
         let (metadata, extensions, requests) = request.into_parts();

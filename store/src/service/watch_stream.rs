@@ -66,7 +66,8 @@ impl Outlet for Queue {
     fn push(&self, watcher: i64, events: &Arc<Events>) -> bool {
         let mut inner = self.inner.lock();
         let size = size(events);
-        let full = inner.events + events.list.len() > WATCH_QUEUE_EVENTS_MAX || inner.bytes + size > WATCH_QUEUE_BYTES_MAX;
+        let full = inner.events + events.list.len() > WATCH_QUEUE_EVENTS_MAX
+            || inner.bytes + size > WATCH_QUEUE_BYTES_MAX;
         if full && inner.events > 0 {
             inner.lagging.insert(watcher, events.revision);
             self.slow.inc();
@@ -89,7 +90,10 @@ impl Outlet for Queue {
 fn size(events: &Events) -> usize {
     let sizes = events.list.iter().map(|event| {
         let kv = event.kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
-        let old = event.prev_kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+        let old = event
+            .prev_kv
+            .as_ref()
+            .map_or(0, |kv| kv.key.len() + kv.value.len());
         kv + old + 64
     });
     sizes.sum()
@@ -201,7 +205,11 @@ impl WatchStream {
             no_delete: filters(FilterType::Nodelete),
             prev_kv: request.prev_kv,
             // An empty key stands for the first one.
-            key: if request.key.is_empty() { bytes::Bytes::from_static(&[0]) } else { request.key },
+            key: if request.key.is_empty() {
+                bytes::Bytes::from_static(&[0])
+            } else {
+                request.key
+            },
             range_end: request.range_end,
         };
         self.respond(pb::WatchResponse {
@@ -212,7 +220,11 @@ impl WatchStream {
         });
         let mut state = self.api.shared.state.write();
         let current = state.revision();
-        let start = if request.start_revision > 0 { request.start_revision } else { current + 1 };
+        let start = if request.start_revision > 0 {
+            request.start_revision
+        } else {
+            current + 1
+        };
         if start > current {
             state.hub.join(&interest, id, self.outlet());
         } else {
@@ -237,13 +249,13 @@ impl WatchStream {
         if self.watchers.len() >= WATCHERS_PER_STREAM_MAX {
             return Err("kube-store: too many watchers on this stream".to_owned());
         }
-        let allowed = self
-            .api
-            .shared
-            .state
-            .read()
-            .auth()
-            .check_range(&self.caller, &request.key, &request.range_end);
+        let allowed =
+            self.api
+                .shared
+                .state
+                .read()
+                .auth()
+                .check_range(&self.caller, &request.key, &request.range_end);
         allowed.map_err(|error| error.text().to_owned())?;
         if let End::Before(end) = End::parse(&request.range_end)
             && end <= &request.key[..]
@@ -276,8 +288,15 @@ impl WatchStream {
     }
 
     fn remove(&mut self, id: i64) -> bool {
-        let Some(watcher) = self.watchers.remove(&id) else { return false };
-        self.api.shared.state.write().hub.leave(&watcher.interest, id, &self.outlet());
+        let Some(watcher) = self.watchers.remove(&id) else {
+            return false;
+        };
+        self.api
+            .shared
+            .state
+            .write()
+            .hub
+            .leave(&watcher.interest, id, &self.outlet());
         self.queue.inner.lock().lagging.remove(&id);
         self.api.shared.metrics.watchers.dec();
         true
@@ -333,7 +352,13 @@ impl WatchStream {
 
     /// Reads some of what one lagging watcher missed; false when none lags.
     fn catch_up(&mut self) -> bool {
-        let next = self.queue.inner.lock().lagging.first_key_value().map(|(id, from)| (*id, *from));
+        let next = self
+            .queue
+            .inner
+            .lock()
+            .lagging
+            .first_key_value()
+            .map(|(id, from)| (*id, *from));
         let Some((id, from)) = next else { return false };
         let Some(watcher) = self.watchers.get(&id) else {
             self.queue.inner.lock().lagging.remove(&id);
@@ -381,7 +406,9 @@ impl WatchStream {
 
     /// Makes a watcher's response, in pieces if it is long and the client takes pieces.
     fn emit(&mut self, id: i64, events: &Events) {
-        let Some(watcher) = self.watchers.get_mut(&id) else { return };
+        let Some(watcher) = self.watchers.get_mut(&id) else {
+            return;
+        };
         if events.revision < watcher.start {
             return;
         }

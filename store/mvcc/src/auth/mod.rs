@@ -130,7 +130,9 @@ impl AuthStore {
         for op in txn.success.iter().chain(&txn.failure) {
             use pb::request_op::Request;
             match &op.request {
-                Some(Request::RequestRange(range)) => self.check_range(caller, &range.key, &range.range_end)?,
+                Some(Request::RequestRange(range)) => {
+                    self.check_range(caller, &range.key, &range.range_end)?
+                }
                 Some(Request::RequestPut(put)) => self.check_put(caller, put)?,
                 Some(Request::RequestDeleteRange(range)) => self.check_delete(caller, range)?,
                 Some(Request::RequestTxn(inner)) => self.check_txn(caller, inner)?,
@@ -160,14 +162,27 @@ impl AuthStore {
     }
 
     fn check_delete(&self, caller: &Caller, range: &pb::DeleteRangeRequest) -> Result<(), ApiError> {
-        self.check(&caller.user, caller.revision, &range.key, &range.range_end, Type::Write)?;
+        self.check(
+            &caller.user,
+            caller.revision,
+            &range.key,
+            &range.range_end,
+            Type::Write,
+        )?;
         if range.prev_kv {
             self.check_range(caller, &range.key, &range.range_end)?;
         }
         Ok(())
     }
 
-    fn check(&self, user: &str, revision: u64, key: &[u8], range_end: &[u8], need: Type) -> Result<(), ApiError> {
+    fn check(
+        &self,
+        user: &str,
+        revision: u64,
+        key: &[u8],
+        range_end: &[u8],
+        need: Type,
+    ) -> Result<(), ApiError> {
         if !self.enabled {
             return Ok(());
         }
@@ -184,11 +199,17 @@ impl AuthStore {
             .permissions
             .get(user)
             .is_some_and(|permissions| permissions.allow(key, range_end, need));
-        if allowed { Ok(()) } else { Err(ApiError::PermissionDenied) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(ApiError::PermissionDenied)
+        }
     }
 
     fn is_root(&self, user: &str) -> bool {
-        self.users.get(user).is_some_and(|user| user.roles.iter().any(|role| role == ROOT))
+        self.users
+            .get(user)
+            .is_some_and(|user| user.roles.iter().any(|role| role == ROOT))
     }
 
     /// Checks a command when it is applied: permissions may have changed since it was proposed.
@@ -307,7 +328,11 @@ impl AuthStore {
         Ok(())
     }
 
-    fn user_grant_role(&mut self, request: &pb::AuthUserGrantRoleRequest, dirty: &mut Dirty) -> Result<(), ApiError> {
+    fn user_grant_role(
+        &mut self,
+        request: &pb::AuthUserGrantRoleRequest,
+        dirty: &mut Dirty,
+    ) -> Result<(), ApiError> {
         let user = self.users.get_mut(&request.user).ok_or(ApiError::UserNotFound)?;
         if request.role != ROOT && !self.roles.contains_key(&request.role) {
             return Err(ApiError::RoleNotFound);
@@ -320,7 +345,11 @@ impl AuthStore {
         Ok(())
     }
 
-    fn user_revoke_role(&mut self, request: &pb::AuthUserRevokeRoleRequest, dirty: &mut Dirty) -> Result<(), ApiError> {
+    fn user_revoke_role(
+        &mut self,
+        request: &pb::AuthUserRevokeRoleRequest,
+        dirty: &mut Dirty,
+    ) -> Result<(), ApiError> {
         if self.enabled && request.name == ROOT && request.role == ROOT {
             return Err(ApiError::InvalidAuthMgmt);
         }
@@ -372,20 +401,30 @@ impl AuthStore {
         Ok(())
     }
 
-    fn grant(&mut self, request: pb::AuthRoleGrantPermissionRequest, dirty: &mut Dirty) -> Result<(), ApiError> {
+    fn grant(
+        &mut self,
+        request: pb::AuthRoleGrantPermissionRequest,
+        dirty: &mut Dirty,
+    ) -> Result<(), ApiError> {
         let permission = request.perm.ok_or(ApiError::PermissionNotGiven)?;
         let role = self.roles.get_mut(&request.name).ok_or(ApiError::RoleNotFound)?;
-        let same = |known: &&mut Permission| known.key == permission.key && known.range_end == permission.range_end;
+        let same =
+            |known: &&mut Permission| known.key == permission.key && known.range_end == permission.range_end;
         match role.key_permission.iter_mut().find(same) {
             Some(known) => known.perm_type = permission.perm_type,
             None => role.key_permission.push(permission),
         }
-        role.key_permission.sort_by(|a, b| (&a.key, &a.range_end).cmp(&(&b.key, &b.range_end)));
+        role.key_permission
+            .sort_by(|a, b| (&a.key, &a.range_end).cmp(&(&b.key, &b.range_end)));
         self.store_role(&request.name, dirty);
         Ok(())
     }
 
-    fn revoke(&mut self, request: &pb::AuthRoleRevokePermissionRequest, dirty: &mut Dirty) -> Result<(), ApiError> {
+    fn revoke(
+        &mut self,
+        request: &pb::AuthRoleRevokePermissionRequest,
+        dirty: &mut Dirty,
+    ) -> Result<(), ApiError> {
         let role = self.roles.get_mut(&request.role).ok_or(ApiError::RoleNotFound)?;
         let before = role.key_permission.len();
         role.key_permission
@@ -499,15 +538,27 @@ mod tests {
     fn roles_decide_and_root_may_everything() {
         let store = store();
         assert_eq!(store.check_range(&caller(&store, "ann"), b"a", b"b"), Ok(()));
-        assert_eq!(store.check_range(&caller(&store, "ann"), b"b", b"d"), Err(ApiError::PermissionDenied));
-        assert_eq!(store.check_range(&caller(&store, ""), b"a", b""), Err(ApiError::UserEmpty));
+        assert_eq!(
+            store.check_range(&caller(&store, "ann"), b"b", b"d"),
+            Err(ApiError::PermissionDenied)
+        );
+        assert_eq!(
+            store.check_range(&caller(&store, ""), b"a", b""),
+            Err(ApiError::UserEmpty)
+        );
         assert_eq!(store.check_range(&caller(&store, "root"), b"", b"\0"), Ok(()));
-        assert_eq!(store.check_admin(&caller(&store, "ann")), Err(ApiError::PermissionDenied));
+        assert_eq!(
+            store.check_admin(&caller(&store, "ann")),
+            Err(ApiError::PermissionDenied)
+        );
         let stale = Caller {
             user: "ann".into(),
             revision: 1,
         };
-        assert_eq!(store.check_range(&stale, b"a", b""), Err(ApiError::AuthOldRevision));
+        assert_eq!(
+            store.check_range(&stale, b"a", b""),
+            Err(ApiError::AuthOldRevision)
+        );
         let put = Op::Put(pb::PutRequest {
             key: "a".into(),
             ..Default::default()
@@ -525,6 +576,9 @@ mod tests {
         let role = Op::RoleDelete(pb::AuthRoleDeleteRequest { role: "app".into() });
         assert_eq!(store.apply(role, &mut dirty), Ok(()));
         assert!(store.user("ann").unwrap().roles.is_empty());
-        assert_eq!(store.check_range(&caller(&store, "ann"), b"a", b""), Err(ApiError::PermissionDenied));
+        assert_eq!(
+            store.check_range(&caller(&store, "ann"), b"a", b""),
+            Err(ApiError::PermissionDenied)
+        );
     }
 }
