@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const DEFAULT_ENDPOINT: &str = "unix:///run/containerd/containerd.sock";
@@ -66,20 +66,18 @@ impl TryFrom<&Flags> for Config {
     type Error = String;
 
     fn try_from(flags: &Flags) -> Result<Self, String> {
-        let file = match &flags.config {
-            Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|e| format!("--config {}: {e}", path.display()))?;
-                configuration::parse(&text).map_err(|e| format!("--config {}: {e}", path.display()))?
-            }
-            None => KubeletConfiguration::default(),
-        };
+        let file = read(flags.config.as_deref())?;
         refuse_unsupported(flags, &file)?;
+        let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+        let period = |field, text: &Option<String>, default| {
+            configuration::duration(field, text.as_deref())
+                .map(|found| found.unwrap_or(Duration::from_secs(default)))
+        };
         let hostname = machine::hostname();
         let node_name = flags
             .hostname_override
             .clone()
-            .unwrap_or_else(|| hostname.clone())
+            .unwrap_or(hostname)
             .trim()
             .to_lowercase();
         if node_name.is_empty() {
@@ -91,36 +89,25 @@ impl TryFrom<&Flags> for Config {
             node_ips: node_ips(flags.node_ip.as_deref())?,
             kubeconfig: flags.kubeconfig.clone(),
             bootstrap_kubeconfig: flags.bootstrap_kubeconfig.clone(),
-            runtime_endpoint: flags
-                .container_runtime_endpoint
-                .clone()
-                .or(file.container_runtime_endpoint.clone().filter(|e| !e.is_empty()))
+            runtime_endpoint: (flags.container_runtime_endpoint.clone())
+                .or(given(&file.container_runtime_endpoint))
                 .unwrap_or_else(|| DEFAULT_ENDPOINT.into()),
             root_dir: flags.root_dir.clone(),
             cert_dir: flags.cert_dir.clone(),
-            pod_logs_dir: flags
-                .pod_logs_dir
-                .as_ref()
-                .map(|p| p.display().to_string())
-                .or(file.pod_logs_dir.clone().filter(|d| !d.is_empty()))
+            pod_logs_dir: (flags.pod_logs_dir.as_ref().map(|p| p.display().to_string()))
+                .or(given(&file.pod_logs_dir))
                 .unwrap_or_else(|| "/var/log/pods".into()),
-            static_pods: flags.pod_manifest_path.clone().or(file
-                .static_pod_path
-                .clone()
-                .filter(|p| !p.is_empty())
-                .map(PathBuf::from)),
+            static_pods: (flags.pod_manifest_path.clone())
+                .or(given(&file.static_pod_path).map(PathBuf::from)),
             register: flags.register_node && file.register_node.unwrap_or(true),
-            taints: match &flags.register_with_taints {
-                Some(text) => taints(text)?,
-                None => file.register_with_taints.clone().unwrap_or_default(),
-            },
+            taints: registered_taints(flags, &file)?,
             labels: labels(flags.node_labels.as_deref().unwrap_or_default())?,
             server: server(flags, &file),
             dns: cluster_dns(flags, &file)?,
             cgroup_root: flags
                 .cgroup_root
                 .clone()
-                .or(file.cgroup_root.clone())
+                .or(given(&file.cgroup_root))
                 .unwrap_or_else(|| "/".into()),
             cgroups_per_qos: flags.cgroups_per_qos.or(file.cgroups_per_qos).unwrap_or(true),
             cpu_cfs_quota: file.cpu_cfs_quota.unwrap_or(true),
@@ -128,21 +115,19 @@ impl TryFrom<&Flags> for Config {
             max_pods: flags.max_pods.or(file.max_pods.filter(|m| *m > 0)).unwrap_or(110),
             pod_cidr: file.pod_cidr.clone().unwrap_or_default(),
             reserved: reserved(&file),
-            status_look_every: configuration::duration(
+            status_look_every: period(
                 "nodeStatusUpdateFrequency",
-                file.node_status_update_frequency.as_deref(),
-            )?
-            .unwrap_or(Duration::from_secs(10)),
-            status_report_every: configuration::duration(
+                &file.node_status_update_frequency,
+                10,
+            )?,
+            status_report_every: period(
                 "nodeStatusReportFrequency",
-                file.node_status_report_frequency.as_deref(),
-            )?
-            .unwrap_or(Duration::from_secs(300)),
+                &file.node_status_report_frequency,
+                300,
+            )?,
             lease_duration_s: file.node_lease_duration_seconds.filter(|s| *s > 0).unwrap_or(40),
-            log_bytes_max: file
-                .container_log_max_size
-                .as_ref()
-                .map(|s| crate::quantity::value(&Quantity(s.clone())))
+            log_bytes_max: (file.container_log_max_size.clone())
+                .map(|s| crate::quantity::value(&Quantity(s)))
                 .filter(|b| *b > 0)
                 .unwrap_or(DEFAULT_LOG_BYTES),
             log_files_max: file.container_log_max_files.filter(|f| *f > 1).unwrap_or(5),
@@ -152,6 +137,15 @@ impl TryFrom<&Flags> for Config {
                 .unwrap_or(true),
         })
     }
+}
+
+fn read(path: Option<&Path>) -> Result<KubeletConfiguration, String> {
+    let Some(path) = path else {
+        return Ok(KubeletConfiguration::default());
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string());
+    text.and_then(|text| configuration::parse(&text))
+        .map_err(|e| format!("--config {}: {e}", path.display()))
 }
 
 /// Settings that would be silently wrong are errors.
@@ -296,6 +290,13 @@ fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
+}
+
+fn registered_taints(flags: &Flags, file: &KubeletConfiguration) -> Result<Vec<Taint>, String> {
+    match &flags.register_with_taints {
+        Some(text) => taints(text),
+        None => Ok(file.register_with_taints.clone().unwrap_or_default()),
+    }
 }
 
 fn taints(text: &str) -> Result<Vec<Taint>, String> {

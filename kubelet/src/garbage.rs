@@ -126,10 +126,10 @@ fn remove_logs(host: &Host, uids: &HashSet<String>, these: bool) {
         let Some(uid) = name.rsplit('_').next().filter(|_| name.matches('_').count() >= 2) else {
             continue;
         };
-        if uids.contains(uid) == these {
-            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-                tracing::debug!(directory = %entry.path().display(), %error, "pod logs not removed");
-            }
+        if uids.contains(uid) == these
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::debug!(directory = %entry.path().display(), %error, "pod logs not removed");
         }
     }
     remove_dead_links(Path::new("/var/log/containers"));

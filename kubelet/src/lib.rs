@@ -7,6 +7,7 @@
 
 pub mod admission;
 pub mod cgroups;
+pub mod client_certificate;
 pub mod config;
 pub mod configuration;
 pub mod cri;
@@ -16,6 +17,7 @@ pub mod handlers;
 pub mod host;
 pub mod images;
 pub mod limits;
+pub mod log_rotation;
 pub mod metrics;
 pub mod node;
 pub mod objects;
@@ -28,6 +30,7 @@ pub mod run;
 pub mod runtime;
 pub mod runtime_events;
 pub mod server;
+pub mod static_pods;
 pub mod status;
 pub mod volumes;
 pub mod worker;

@@ -7,6 +7,7 @@ use crate::admission::{self, NodeView};
 use crate::host::Host;
 use crate::pod;
 use crate::runtime_events::News;
+use crate::static_pods;
 use crate::worker::{Mailbox, Worker};
 use k8s_openapi::api::core::v1::Pod;
 use keelson_client::EventType;
@@ -45,6 +46,9 @@ impl Pods {
 
     /// A pod was added or changed.
     pub fn put(self: &Arc<Self>, pod: &Arc<Pod>) {
+        if pod::is_mirror(pod) {
+            return self.put_mirror(pod);
+        }
         let uid = pod::uid(pod).to_owned();
         let mut workers = self.workers.lock();
         if let Some(handle) = workers.get(&uid) {
@@ -72,8 +76,43 @@ impl Pods {
         });
     }
 
+    /// The mirror of a static pod came or changed. One that is being deleted is let go: a new one follows.
+    fn put_mirror(&self, mirror: &Pod) {
+        let Some(pod) = self.mirrored(mirror) else { return };
+        if pod::deletion_time(mirror).is_some() {
+            self.host.sender.set_mirror(&pod, None);
+            let host = self.host.clone();
+            tokio::spawn(async move { static_pods::delete_mirror(&host, &pod).await });
+            return;
+        }
+        let status = mirror.status.clone().unwrap_or_default();
+        self.host
+            .sender
+            .set_mirror(&pod, Some((pod::uid(mirror).to_owned(), status)));
+    }
+
+    fn runs_on(&self, uid: &str) -> bool {
+        self.workers.lock().get(uid).is_some_and(|h| !h.mailbox.is_gone())
+    }
+
+    /// The static pod a mirror stands for: the mirror's annotation holds its uid.
+    fn mirrored(&self, mirror: &Pod) -> Option<Arc<Pod>> {
+        let uid = pod::annotation(mirror, pod::CONFIG_MIRROR)?;
+        self.workers.lock().get(uid).map(|h| h.mailbox.pod())
+    }
+
     /// A pod's object is gone.
     pub fn gone(&self, pod: &Pod) {
+        if pod::is_mirror(pod) {
+            if let Some(pod) = self.mirrored(pod) {
+                self.host.sender.set_mirror(&pod, None);
+                let (host, stays) = (self.host.clone(), self.runs_on(pod::uid(&pod)));
+                if stays {
+                    tokio::spawn(async move { static_pods::ensure_mirror(&host, &pod).await });
+                }
+            }
+            return;
+        }
         if let Some(handle) = self.workers.lock().get(pod::uid(pod)) {
             handle.mailbox.put_gone();
         }

@@ -13,7 +13,7 @@ use crate::runtime::security;
 use crate::runtime_events::{self, News};
 use crate::status::sender::StatusSender;
 use crate::volumes::{Volumes, tokens::Tokens};
-use crate::{cgroups::Cgroups, garbage, limits};
+use crate::{cgroups::Cgroups, client_certificate, garbage, images, limits, log_rotation, static_pods};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use keelson_base::{Shutdown, metrics::Registry};
@@ -32,6 +32,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let cri = Cri::new(&config.runtime_endpoint, metrics.clone()).map_err(anyhow::Error::msg)?;
     let runtime = connect_runtime(&cri, &shutdown).await?;
     let kubeconfig = config.kubeconfig.as_deref();
+    client_certificate::ensure(&config, &shutdown).await?;
     let client = keelson_client::connect(kubeconfig, USER_AGENT)
         .await
         .context("cannot connect to the API server")?;
@@ -77,13 +78,24 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     ));
     crate::server::start(&config, host.clone(), pods.clone(), shutdown.clone()).await?;
 
-    let own = watcher::Config::default().fields(&format!("spec.nodeName={name}"));
-    let watched = informer::<Pod>(Api::all(client.clone()), own);
-    // Environment and host ports depend on services and on the node.
     tokio::select! {
-        () = async { host.services.synced().await; host.node.synced().await } => {}
+        () = feed(&host, &pods) => {}
         () = shutdown.wait() => return Ok(()),
     }
+    start_chores(&config, &host, &pods);
+    keelson_base::notify::ready();
+    tracing::info!(node = %name, runtime = %runtime.runtime_name, version = %runtime.runtime_version, "kubelet runs");
+    shutdown.wait().await;
+    Ok(())
+}
+
+/// Feeds the workers from the watch of this node's pods and from the runtime; returns when the first list is in.
+async fn feed(host: &Arc<Host>, pods: &Arc<Pods>) {
+    // Environment and host ports depend on services and on the node.
+    host.services.synced().await;
+    host.node.synced().await;
+    let own = watcher::Config::default().fields(&format!("spec.nodeName={}", host.settings.node_name));
+    let watched = informer::<Pod>(Api::all(host.client.clone()), own);
     let feed = pods.clone();
     watched.on(move |event| match event {
         Event::Added(pod) | Event::Modified { new: pod, .. } => feed.put(pod),
@@ -94,15 +106,21 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         host.cri.clone(),
         Arc::new(move |news: News| listener.hear(news)),
     ));
-    tokio::select! {
-        () = watched.synced() => {}
-        () = shutdown.wait() => return Ok(()),
-    }
+    watched.synced().await;
+}
+
+/// What goes on beside the pods.
+fn start_chores(config: &Config, host: &Arc<Host>, pods: &Arc<Pods>) {
     tokio::spawn(garbage::collect(host.clone(), pods.clone()));
-    keelson_base::notify::ready();
-    tracing::info!(node = %name, runtime = %runtime.runtime_name, version = %runtime.runtime_version, "kubelet runs");
-    shutdown.wait().await;
-    Ok(())
+    tokio::spawn(log_rotation::run(host.clone()));
+    tokio::spawn(images::collect::run(host.clone()));
+    if let Some(path) = config.static_pods.clone() {
+        tokio::spawn(static_pods::follow(path, host.clone(), pods.clone()));
+    }
+    if config.rotate_certificates && config.bootstrap_kubeconfig.is_some() {
+        let (dir, node) = (config.cert_dir.clone(), config.node_name.clone());
+        tokio::spawn(client_certificate::renew(host.client.clone(), dir, node));
+    }
 }
 
 /// Waits for the runtime: it may be starting beside us.

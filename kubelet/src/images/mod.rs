@@ -1,5 +1,6 @@
 //! Images: names, pull policy, back-off, pulls.
 
+pub mod collect;
 pub mod credentials;
 pub mod name;
 pub mod puller;

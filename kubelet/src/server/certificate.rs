@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The certificate and key, made when missing.
-pub(super) fn self_signed(dir: &Path, name: &str, ips: &[String]) -> anyhow::Result<(PathBuf, PathBuf)> {
+pub fn self_signed(dir: &Path, name: &str, ips: &[String]) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (cert, key) = (dir.join("kubelet.crt"), dir.join("kubelet.key"));
     if cert.exists() && key.exists() {
         return Ok((cert, key));

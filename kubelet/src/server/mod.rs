@@ -4,7 +4,7 @@
 //! authorized (SubjectAccessReview) before its route runs. HTTP/1.1 only, because streams are upgrades.
 
 mod access;
-mod certificate;
+pub mod certificate;
 mod figures;
 mod logs;
 mod metrics;

@@ -23,8 +23,19 @@ struct Slot {
     name: String,
     acknowledged: PodStatus,
     wanted: Option<PodStatus>,
+    /// What was wanted last: a new mirror gets it again.
+    latest: Option<PodStatus>,
     delete: bool,
     busy: bool,
+    /// A static pod is sent under the uid of its mirror, once there is one.
+    target: Target,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Target {
+    Own,
+    NoMirror,
+    Mirror(String),
 }
 
 /// Clones share the slots.
@@ -37,7 +48,8 @@ pub struct StatusSender {
 }
 
 enum Step {
-    Patch(String, String, serde_json::Value, PodStatus),
+    /// Namespace, name, body, the status it leads to.
+    Patch(String, String, serde_json::Value, Box<PodStatus>),
     Delete(String, String),
     Idle,
 }
@@ -53,12 +65,31 @@ impl StatusSender {
 
     /// Makes `status` the one the API server is to have.
     pub fn set(&self, pod: &Pod, status: PodStatus) {
-        self.update(pod, |slot| slot.wanted = Some(status));
+        self.update(pod, |slot| {
+            if slot.target != Target::Own {
+                slot.latest = Some(status.clone());
+            }
+            slot.wanted = Some(status);
+        });
     }
 
     /// Removes the object once the last status is sent.
     pub fn delete(&self, pod: &Pod) {
         self.update(pod, |slot| slot.delete = true);
+    }
+
+    /// The mirror of a static pod came (its uid and status), or went.
+    pub fn set_mirror(&self, pod: &Pod, mirror: Option<(String, PodStatus)>) {
+        self.update(pod, |slot| match mirror {
+            Some((uid, status)) => {
+                if slot.target != Target::Mirror(uid.clone()) {
+                    slot.acknowledged = status;
+                    slot.target = Target::Mirror(uid);
+                    slot.wanted = slot.latest.clone();
+                }
+            }
+            None => slot.target = Target::NoMirror,
+        });
     }
 
     /// Forgets a pod whose object is gone.
@@ -74,8 +105,14 @@ impl StatusSender {
             name: pod::name(pod).into(),
             acknowledged: pod.status.clone().unwrap_or_default(),
             wanted: None,
+            latest: None,
             delete: false,
             busy: false,
+            target: if pod::is_static(pod) {
+                Target::NoMirror
+            } else {
+                Target::Own
+            },
         });
         change(slot);
         if !slot.busy {
@@ -98,7 +135,7 @@ impl StatusSender {
                         ..PatchParams::default()
                     };
                     let sent = api.patch_status(&name, &params, &Patch::Strategic(body)).await;
-                    sent.map(|answer| self.acknowledge(&uid, status, answer.status))
+                    sent.map(|answer| self.acknowledge(&uid, *status, answer.status))
                 }
                 Step::Delete(namespace, name) => {
                     let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
@@ -116,6 +153,9 @@ impl StatusSender {
             match result {
                 Ok(()) => retry = RETRY_FIRST,
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    if self.lost_mirror(&uid) {
+                        return;
+                    }
                     // The object is gone, or another pod has its name.
                     tracing::debug!(%uid, reason = %status.reason, "pod is no longer the API server's");
                     self.forget(&uid);
@@ -130,14 +170,38 @@ impl StatusSender {
         }
     }
 
+    /// A static pod outlives its mirror: its status waits for the next one.
+    fn lost_mirror(&self, uid: &str) -> bool {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(uid).filter(|s| s.target != Target::Own) else {
+            return false;
+        };
+        slot.target = Target::NoMirror;
+        slot.busy = false;
+        true
+    }
+
     fn next(&self, uid: &str) -> Step {
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get_mut(uid) else {
             return Step::Idle;
         };
+        let uid = match &slot.target {
+            Target::Own => uid,
+            Target::Mirror(mirror) => mirror,
+            Target::NoMirror => {
+                slot.busy = false;
+                return Step::Idle;
+            }
+        };
         if let Some(wanted) = &slot.wanted {
             if let Some(body) = patch::render(uid, &slot.acknowledged, wanted) {
-                return Step::Patch(slot.namespace.clone(), slot.name.clone(), body, wanted.clone());
+                return Step::Patch(
+                    slot.namespace.clone(),
+                    slot.name.clone(),
+                    body,
+                    Box::new(wanted.clone()),
+                );
             }
             slot.wanted = None;
         }

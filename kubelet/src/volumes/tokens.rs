@@ -123,7 +123,7 @@ impl Tokens {
 /// 80 % of the life, at most a day from now.
 fn renewal(now: Timestamp, expires: Timestamp) -> Timestamp {
     let life = expires.duration_since(now).as_secs();
-    let wait = (life * 8 / 10).min(DAY_S).max(1);
+    let wait = (life * 8 / 10).clamp(1, DAY_S);
     now.checked_add(jiff::SignedDuration::from_secs(wait))
         .unwrap_or(now)
 }

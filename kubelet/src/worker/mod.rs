@@ -168,13 +168,11 @@ impl Worker {
     /// One round for a pod that is to run.
     async fn sync(&mut self) -> Next {
         let now = Timestamp::now();
-        if let Some(at) = self.deadline() {
-            if at <= now {
-                return self.fail(
-                    "DeadlineExceeded",
-                    "Pod was active on the node longer than the specified deadline",
-                );
-            }
+        if self.deadline().is_some_and(|at| at <= now) {
+            return self.fail(
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+            );
         }
         if pod::is_terminal_phase(pod::phase(&self.pod)) {
             self.phase = next_phase(self.phase, PodEvent::Finished);

@@ -1,7 +1,6 @@
 //! Starts one container: image, configuration, create, start, postStart hook.
 
 use super::Worker;
-use crate::cri;
 use crate::plan::actions::{Start, Waiting};
 use crate::pod::{self, Kind};
 use crate::runtime::{container_config, env, hosts_file, sandbox_config, security};
@@ -10,6 +9,7 @@ use crate::{handlers, images};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Secret};
 use keelson_client::EventType;
+use keelson_proto::cri::v1::Mount;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -152,28 +152,16 @@ impl Worker {
         container: &Container,
         image: &images::Ensured,
     ) -> Result<String, Failure> {
-        let fail_config =
-            |message: String| Failure::soon("CreateContainerConfigError", message, CREATE_RETRY_S);
-        let prepared: Result<_, String> = async {
-            let sources = self.env_sources(container).await?;
-            let env = env::of_container(&self.pod, container, &sources)?;
-            security::verify_non_root(&self.pod, container, &image.user)?;
-            let inputs = MountInputs {
-                root: &self.host.settings.root_dir,
-                env: &env,
-                hosts: self.hosts_text(),
-                restart_count: start.restart_count,
-            };
-            let mounts = container_mounts::prepare(&self.pod, container, &inputs)?;
-            Ok((env, mounts))
-        }
-        .await;
-        let (env, mounts) = match prepared {
+        let (env, mounts) = match self.prepare(start, container, image).await {
             Ok(prepared) => prepared,
             Err(message) => {
                 let event = format!("Error: {message}");
                 self.container_event(start.kind, &start.name, EventType::Warning, "Failed", event);
-                return Err(fail_config(message));
+                return Err(Failure::soon(
+                    "CreateContainerConfigError",
+                    message,
+                    CREATE_RETRY_S,
+                ));
             }
         };
         let target_id = self.target_id(start.kind, &start.name);
@@ -216,21 +204,39 @@ impl Worker {
                 Ok(id)
             }
             Err(status) => {
-                let message = cri::describe(&status);
                 let event = format!("Error: {}", status.message());
                 self.container_event(start.kind, &start.name, EventType::Warning, "Failed", event);
                 if status.code() == tonic::Code::NotFound {
                     // The sandbox vanished meanwhile.
                     self.mailbox.put_relist();
                 }
-                let message = if status.message().is_empty() {
-                    message
-                } else {
-                    status.message().to_owned()
-                };
-                Err(Failure::soon("CreateContainerError", message, CREATE_RETRY_S))
+                Err(Failure::soon(
+                    "CreateContainerError",
+                    status.message(),
+                    CREATE_RETRY_S,
+                ))
             }
         }
+    }
+
+    /// Environment and mounts, or why the container's configuration is not possible.
+    async fn prepare(
+        &self,
+        start: &Start,
+        container: &Container,
+        image: &images::Ensured,
+    ) -> Result<(Vec<(String, String)>, Vec<Mount>), String> {
+        let sources = self.env_sources(container).await?;
+        let env = env::of_container(&self.pod, container, &sources)?;
+        security::verify_non_root(&self.pod, container, &image.user)?;
+        let inputs = MountInputs {
+            root: &self.host.settings.root_dir,
+            env: &env,
+            hosts: self.hosts_text(),
+            restart_count: start.restart_count,
+        };
+        let mounts = container_mounts::prepare(&self.pod, container, &inputs)?;
+        Ok((env, mounts))
     }
 
     /// Everything the container's environment names, fetched.
