@@ -114,7 +114,7 @@ impl Pods {
             return;
         }
         if let Some(handle) = self.workers.lock().get(pod::uid(pod)) {
-            handle.mailbox.put_gone();
+            handle.mailbox.put_gone(pod);
         }
     }
 

@@ -139,15 +139,17 @@ async fn digested(cri: Cri, listener: Listener, id: String) {
     listener(News::Changed { pod_uid: None, id });
 }
 
+/// Compares on time, and at once when the source of events changes: what happened before it is not told by it.
 async fn relist_on_time(cri: Cri, listener: Listener, mut period: tokio::sync::watch::Receiver<Duration>) {
     loop {
         let wait = *period.borrow_and_update();
         tokio::select! {
-            () = tokio::time::sleep(wait) => match list(&cri).await {
-                Ok(all) => listener(News::Listed(all)),
-                Err(status) => tracing::warn!(error = %crate::cri::describe(&status), "containers not listed"),
-            },
+            () = tokio::time::sleep(wait) => {}
             changed = period.changed() => if changed.is_err() { return },
+        }
+        match list(&cri).await {
+            Ok(all) => listener(News::Listed(all)),
+            Err(status) => tracing::warn!(error = %crate::cri::describe(&status), "containers not listed"),
         }
     }
 }

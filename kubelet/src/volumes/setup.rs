@@ -130,14 +130,13 @@ impl Volumes {
             if !dir.exists() {
                 fs::create_dir_all(&dir)?;
             }
+            let mut mode = if group.is_some() { 0o2777 } else { 0o777 };
             if volume.config_map.is_none() {
                 // Secrets, tokens and pod data never reach a disk.
                 mount::tmpfs(&dir, None)?;
+                mode |= 0o1000;
             }
-            fs::set_permissions(
-                &dir,
-                fs::Permissions::from_mode(if group.is_some() { 0o2777 } else { 0o777 }),
-            )?;
+            fs::set_permissions(&dir, fs::Permissions::from_mode(mode))?;
             chown(&dir, None, group)?;
             atomic_writer::write(&dir, &payload, owner, Timestamp::now()).map(drop)
         };

@@ -93,10 +93,10 @@ impl Mailbox {
         }
     }
 
-    pub fn put_gone(&self) {
+    /// The API object vanished; `last` is the form it had then.
+    pub fn put_gone(&self, last: &Pod) {
         self.inbox.lock().gone = true;
-        let grace = pod::grace_period_s(&self.pod());
-        self.terminate(grace);
+        self.terminate(pod::grace_period_s(last));
         self.news.notify_one();
     }
 

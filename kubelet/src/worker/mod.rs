@@ -132,7 +132,9 @@ impl Worker {
         let mail = self.mailbox.take();
         self.pod = mail.pod;
         if mail.refresh_volumes {
+            // Whatever was missing may be there now.
             self.volumes.ready = false;
+            self.volumes.retry_at = None;
         }
         for verdict in mail.verdicts {
             self.note_verdict(&verdict);

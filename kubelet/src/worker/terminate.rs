@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Container;
 use keelson_client::EventType;
 use std::time::{Duration, Instant};
 
-/// A container always gets this long after its hook, as upstream gives it.
-const GRACE_AFTER_HOOK_S: i64 = 2;
+/// A container always gets this long, whatever the grace period and however long its hook took.
+const GRACE_MIN_S: i64 = 2;
 const RETRY: Duration = Duration::from_millis(500);
 
 impl Worker {
@@ -164,10 +164,7 @@ impl Worker {
             }
         }
         let spent = i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);
-        let left = match hook {
-            Some(_) if grace_s > 0 => (grace_s - spent).max(GRACE_AFTER_HOOK_S),
-            _ => grace_s,
-        };
+        let left = (grace_s - spent).max(GRACE_MIN_S);
         match self.host.cri.stop_container(id, left).await {
             Ok(()) => true,
             Err(status) => {
