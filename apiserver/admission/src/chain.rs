@@ -220,6 +220,7 @@ mod tests {
             "CertificateSigning",
             "CertificateSubjectRestriction",
             "DefaultIngressClass",
+            "PodTopologyLabels",
             "ResourceQuota",
         ];
         assert_eq!(names(&[], &[]).unwrap(), wanted);

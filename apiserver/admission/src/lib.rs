@@ -5,6 +5,7 @@
 //! to carry out.
 
 pub mod attributes;
+mod certificate_request;
 pub mod chain;
 pub mod plugins;
 mod pod_resources;

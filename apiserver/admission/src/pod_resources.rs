@@ -29,7 +29,7 @@ pub fn add(total: &mut ResourceList, more: &ResourceList) {
     for (name, quantity) in more {
         let sum = match total.get(name) {
             Some(own) => own.add(quantity),
-            None => quantity.clone(),
+            None => *quantity,
         };
         total.insert(name.clone(), sum);
     }
@@ -38,7 +38,7 @@ pub fn add(total: &mut ResourceList, more: &ResourceList) {
 fn max(total: &mut ResourceList, other: &ResourceList) {
     for (name, quantity) in other {
         if total.get(name).is_none_or(|own| own < quantity) {
-            total.insert(name.clone(), quantity.clone());
+            total.insert(name.clone(), *quantity);
         }
     }
 }

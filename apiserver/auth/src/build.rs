@@ -1,6 +1,6 @@
 //! Puts authentication and authorization together from what the flags say.
 //!
-//! File contents come in as bytes: the server reads them, watches them and calls [`Auth::reload`] with new ones; nothing
+//! File contents come in as bytes: the server reads them, watches them and calls the `reload` methods of [`Auth`] with new ones; nothing
 //! here touches a file.
 
 use std::sync::Arc;

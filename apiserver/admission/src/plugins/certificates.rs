@@ -1,14 +1,12 @@
 //! CertificateApproval, CertificateSigning, CertificateSubjectRestriction: who may approve and sign for which signer,
 //! and whom certificates may not be asked for.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use keelson_auth::user::MASTERS;
 use keelson_auth::{Attributes, Decision};
 use keelson_machinery::{ObjectReader, Status};
 use serde_json::Value;
-use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
+use crate::certificate_request::subject;
 use crate::value::{items, str_of};
 use crate::{Admission, AdmissionAttributes, Operation};
 
@@ -123,10 +121,10 @@ impl Admission for CertificateSubjectRestriction {
         if request["spec"]["signerName"] != API_SERVER_CLIENT {
             return Ok(());
         }
-        match organizations(str_of(&request["spec"]["request"])) {
+        match subject(str_of(&request["spec"]["request"])) {
             // Validation refuses what cannot be read with the field's path.
             None => Ok(()),
-            Some(organizations) if organizations.iter().any(|own| own == MASTERS) => {
+            Some(subject) if subject.organizations.iter().any(|own| own == MASTERS) => {
                 let why = format!("use of {API_SERVER_CLIENT} signer with {MASTERS} group is not allowed");
                 Err(a.forbidden(request, &why))
             }
@@ -135,24 +133,12 @@ impl Admission for CertificateSubjectRestriction {
     }
 }
 
-/// The organizations of a base64 PEM certificate request.
-fn organizations(base64: &str) -> Option<Vec<String>> {
-    let pem = STANDARD.decode(base64).ok()?;
-    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
-    let (_, request) = X509CertificationRequest::from_der(&pem.contents).ok()?;
-    let names = request.certification_request_info.subject.iter_organization();
-    Some(
-        names
-            .filter_map(|name| name.as_str().ok())
-            .map(str::to_owned)
-            .collect(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::Case;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use keelson_auth::UserInfo;
     use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! One file per plugin, and the table of all of them in upstream's order.
 //!
-//! Between `DefaultIngressClass` and `ResourceQuota` stand, in upstream's order, MutatingAdmissionPolicy,
+//! Between `PodTopologyLabels` and `ResourceQuota` stand, in upstream's order, MutatingAdmissionPolicy,
 //! MutatingAdmissionWebhook, ValidatingAdmissionPolicy and ValidatingAdmissionWebhook: they wait on the network or run programs, so the
 //! server calls them itself between the stages of the [`Chain`](crate::Chain).
 
@@ -8,6 +8,7 @@ pub mod always;
 pub mod certificates;
 pub mod default_toleration_seconds;
 pub mod event_rate_limit;
+pub mod external_ips;
 pub mod limit_ranger;
 pub mod namespace_auto_provision;
 pub mod namespace_lifecycle;
@@ -16,6 +17,7 @@ pub mod node_taint;
 pub mod owner_references;
 pub mod pod_node_selector;
 pub mod pod_security;
+pub mod pod_topology_labels;
 pub mod priority;
 pub mod resource_quota;
 pub mod runtime_class;
@@ -125,6 +127,12 @@ pub const PLUGINS: &[Plugin] = &[
         Box::new(certificates::CertificateSubjectRestriction)
     }),
     on("DefaultIngressClass", |_| Box::new(storage::DefaultIngressClass)),
+    off("DenyServiceExternalIPs", |_| {
+        Box::new(external_ips::DenyServiceExternalIPs)
+    }),
+    on("PodTopologyLabels", |_| {
+        Box::new(pod_topology_labels::PodTopologyLabels)
+    }),
     late(on("ResourceQuota", |_| Box::new(resource_quota::ResourceQuota))),
     late(off("AlwaysDeny", |_| Box::new(always::AlwaysDeny))),
 ];
@@ -133,13 +141,11 @@ pub const PLUGINS: &[Plugin] = &[
 /// done here.
 pub const ELSEWHERE: &[&str] = &[
     "ClusterTrustBundleAttest",
-    "DenyServiceExternalIPs",
     "ImagePolicyWebhook",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "NamespaceExists",
     "NodeDeclaredFeatureValidator",
-    "PodTopologyLabels",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];

@@ -7,9 +7,11 @@ mod node;
 mod pod;
 mod token;
 
+use keelson_auth::user::NODE_USER_PREFIX;
 use keelson_machinery::{ObjectReader, Status, meta};
 use serde_json::Value;
 
+use crate::certificate_request::subject;
 use crate::value::str_of;
 use crate::{Admission, AdmissionAttributes, Operation};
 
@@ -88,6 +90,7 @@ impl Request<'_> {
                 ensure(self.name() == self.own, || why.to_owned())
             }
             ("resource.k8s.io", "resourceslices") => self.check_slice(),
+            ("certificates.k8s.io", "certificatesigningrequests") => self.check_certificate(),
             _ => Ok(()),
         }
     }
@@ -106,6 +109,26 @@ impl Request<'_> {
         })?;
         ensure(self.name() == self.own, || {
             "can only access node lease with the same name as the requesting node".to_owned()
+        })
+    }
+
+    /// A kubelet asks for certificates of its own name only; the rest is for the signer to check.
+    fn check_certificate(&self) -> Verdict {
+        let signer = str_of(&self.object["spec"]["signerName"]);
+        let of_kubelets = [
+            "kubernetes.io/kubelet-serving",
+            "kubernetes.io/kube-apiserver-client-kubelet",
+        ];
+        if self.a.operation != Operation::Create || !of_kubelets.contains(&signer) {
+            return Ok(());
+        }
+        let Some(subject) = subject(str_of(&self.object["spec"]["request"])) else {
+            return Err("unable to parse csr".to_owned().into());
+        };
+        let own = &self.a.user.name;
+        let name = &subject.common_name;
+        ensure(!name.starts_with(NODE_USER_PREFIX) || name == own, || {
+            format!("can only create a node CSR with CN={own}")
         })
     }
 

@@ -44,7 +44,8 @@ fn mirror_pods_only_and_without_references() {
         run(case(Operation::Create, ("", "Pod", "pods"), pod))
     };
     assert_eq!(mirror(|_| ()).message(), "");
-    let refusals: [(fn(&mut Value), &str); 6] = [
+    type Change = fn(&mut Value);
+    let refusals: [(Change, &str); 6] = [
         (
             |pod| pod["metadata"]["annotations"] = json!({}),
             "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"n1\" can only create mirror pods",
@@ -197,5 +198,35 @@ fn tokens_are_for_pods_of_the_node() {
             why => format!("serviceaccounts \"default\" is forbidden: {why}"),
         };
         assert_eq!(done.message(), message);
+    }
+}
+
+#[test]
+fn certificates_are_for_its_own_name() {
+    use base64::Engine;
+    for (name, allowed) in [("system:node:n1", true), ("system:node:n2", false)] {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let pem = params
+            .serialize_request(&rcgen::KeyPair::generate().unwrap())
+            .unwrap()
+            .pem()
+            .unwrap();
+        let request = json!({
+            "metadata": {"name": "r"},
+            "spec": {
+                "signerName": "kubernetes.io/kubelet-serving",
+                "request": base64::engine::general_purpose::STANDARD.encode(pem),
+            },
+        });
+        let resource = (
+            "certificates.k8s.io",
+            "CertificateSigningRequest",
+            "certificatesigningrequests",
+        );
+        let refused = "certificatesigningrequests.certificates.k8s.io \"r\" is forbidden: can only create a node CSR with \
+                       CN=system:node:n1";
+        let done = run(case(Operation::Create, resource, request));
+        assert_eq!(done.message(), if allowed { "" } else { refused });
     }
 }

@@ -30,12 +30,12 @@ pub fn of(resource: &GroupResource, object: &Value) -> ResourceList {
         return usage;
     }
     match resource.resource.as_ref() {
-        "pods" => {
-            if !matches!(str_of(&object["status"]["phase"]), "Failed" | "Succeeded") {
-                count("pods".to_owned(), 1);
-                pod(&mut usage, &object["spec"]);
-            }
+        "pods" if !matches!(str_of(&object["status"]["phase"]), "Failed" | "Succeeded") => {
+            count("pods".to_owned(), 1);
+            pod(&mut usage, &object["spec"]);
         }
+        // A pod that has ended uses nothing but its own entry.
+        "pods" => {}
         "services" => {
             count("services".to_owned(), 1);
             let (node_ports, balancers) = service(&object["spec"]);
