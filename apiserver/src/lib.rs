@@ -6,6 +6,7 @@
 
 pub mod allocators;
 pub mod auth;
+pub mod auth_files;
 pub mod bootstrap;
 pub mod cache;
 pub mod connection;

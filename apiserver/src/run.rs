@@ -10,6 +10,7 @@ use keelson_base::tls::{ClientAuth, ServerTls};
 use tokio::net::TcpListener;
 
 use crate::allocators::Allocators;
+use crate::auth_files::AuthFiles;
 use crate::bootstrap;
 use crate::cache::Progress;
 use crate::cache::feed::Feed;
@@ -103,6 +104,7 @@ fn build(options: &Options, done: &bootstrap::Done, shutdown: &Shutdown) -> anyh
         progress.clone(),
     ));
     let reader = Arc::new(CacheReader::new(registry.caches()));
+    let auth_files = AuthFiles::new(options);
     let auth = auth::build(options, &reader)?;
     let admission = auth::admission(options)?;
     let address = SocketAddr::new(advertised(options), options.serving.secure_port).to_string();
@@ -120,6 +122,7 @@ fn build(options: &Options, done: &bootstrap::Done, shutdown: &Shutdown) -> anyh
         registry,
         reader,
         auth,
+        auth_files,
         admission,
         leases: Leases::new(options.event_ttl.as_secs().cast_signed()),
         in_flight: InFlight::new(

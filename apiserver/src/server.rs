@@ -9,6 +9,7 @@ use keelson_base::Shutdown;
 use keelson_base::health::Checks;
 
 use crate::allocators::Allocators;
+use crate::auth_files::AuthFiles;
 use crate::cache::Progress;
 use crate::cache::feed::Feed;
 use crate::cache::reader::CacheReader;
@@ -36,6 +37,7 @@ pub struct Server {
     pub registry: Arc<Registry>,
     pub reader: Arc<CacheReader>,
     pub auth: Auth,
+    pub auth_files: AuthFiles,
     pub admission: Chain,
     pub leases: Leases,
     pub in_flight: InFlight,

@@ -233,25 +233,36 @@ fn authorization(
 }
 
 impl Auth {
-    /// Takes new contents of the client CA and service account key files; what cannot be used leaves the old in
-    /// place. The signing key is only read at start, as upstream does.
+    /// Takes a new content of `--client-ca-file`; one that cannot be used leaves the old in place.
     ///
     /// # Errors
     /// As [`build`].
-    pub fn reload(
-        &self,
-        client_ca_pem: Option<&[u8]>,
-        key_pems: Option<&[Vec<u8>]>,
-    ) -> Result<(), BuildError> {
-        if let (Some(pem), Some(ca)) = (client_ca_pem, &self.client_ca) {
-            let flag = "--client-ca-file";
-            ca.replace(pem)
-                .map_err(|source| BuildError::Ca { flag, source })?;
-        }
-        if let Some(pems) = key_pems {
-            let keys = verifying_keys(pems, self.issuer.as_deref())?;
-            self.verifier.replace_keys(keys);
-        }
+    pub fn reload_client_ca(&self, pem: &[u8]) -> Result<(), BuildError> {
+        let flag = "--client-ca-file";
+        let replaced = self.client_ca.as_ref().map_or(Ok(()), |ca| ca.replace(pem));
+        replaced.map_err(|source| BuildError::Ca { flag, source })
+    }
+
+    /// Takes a new content of `--requestheader-client-ca-file`.
+    ///
+    /// # Errors
+    /// As [`build`].
+    pub fn reload_front_proxy_ca(&self, pem: &[u8]) -> Result<(), BuildError> {
+        let flag = "--requestheader-client-ca-file";
+        let replaced = self
+            .front_proxy
+            .as_ref()
+            .map_or(Ok(()), |proxy| proxy.ca.replace(pem));
+        replaced.map_err(|source| BuildError::Ca { flag, source })
+    }
+
+    /// Takes new contents of the `--service-account-key-file`s. The signing key is only read at start, as upstream does.
+    ///
+    /// # Errors
+    /// As [`build`].
+    pub fn reload_service_account_keys(&self, pems: &[Vec<u8>]) -> Result<(), BuildError> {
+        let keys = verifying_keys(pems, self.issuer.as_deref())?;
+        self.verifier.replace_keys(keys);
         Ok(())
     }
 }
@@ -330,5 +341,17 @@ mod tests {
         broken.client_ca_pem = Some(b"nothing".to_vec());
         let error = build(&broken, &reader).err().unwrap().to_string();
         assert_eq!(error, "the --client-ca-file file cannot be used");
+    }
+
+    #[test]
+    fn other_keys_count_at_once_and_broken_ones_never() {
+        let reader: Arc<dyn ObjectReader> = Arc::new(keelson_testkit::Objects::default());
+        let auth = build(&config(), &reader).unwrap();
+        let before = auth.verifier.keys()[0].id.clone();
+        let other = rcgen::KeyPair::generate().unwrap().public_key_pem().into_bytes();
+        assert!(auth.reload_service_account_keys(&[b"nothing".to_vec()]).is_err());
+        assert_eq!(auth.verifier.keys()[0].id, before);
+        auth.reload_service_account_keys(&[other]).unwrap();
+        assert_ne!(auth.verifier.keys()[0].id, before);
     }
 }

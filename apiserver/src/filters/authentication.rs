@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::server::Server;
 
 pub fn apply(server: &Server, context: &mut Context) -> Result<(), Status> {
+    server.auth_files.follow(&server.auth);
     let credentials = Credentials {
         client_certificates: &context.peer.certificates,
         headers: &context.parts.headers,

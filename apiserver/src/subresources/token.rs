@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use keelson_admission::Operation;
 use keelson_auth::token_request::{self, TokenConfig};
 use keelson_machinery::{GroupVersionKind, Status, meta};
 use keelson_schema::types;
@@ -11,6 +12,7 @@ use crate::context::Context;
 use crate::forms::object::respond_value;
 use crate::options::Options;
 use crate::server::Server;
+use crate::verbs::admit::Write;
 use crate::verbs::{Target, decode, get};
 use crate::wire::Response;
 
@@ -48,6 +50,10 @@ pub async fn create(
     if meta::namespace(&request).is_empty() {
         meta::set_str(&mut request, "namespace", &target.namespace);
     }
+    let mut write = Write::new(target, Operation::Create, None, context.dry_run()?);
+    write.kind = TOKEN_REQUEST;
+    write.mutate(server, context, &mut request).await?;
+    write.validate(server, context, &request).await?;
     let Some(issuer) = &server.auth.issuer else {
         return Err(Status::internal(
             "tokens cannot be issued: the server runs without --service-account-signing-key-file",

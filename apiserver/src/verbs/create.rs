@@ -9,7 +9,7 @@ use keelson_schema::managed;
 
 use super::admit::Write;
 use super::transaction::{Done, Outcome, Transaction};
-use super::{Target, decode, rules};
+use super::{Target, decode, requestor, rules};
 use crate::context::Context;
 use crate::forms::object;
 use crate::limits::GENERATE_NAME_ATTEMPTS;
@@ -100,6 +100,7 @@ async fn attempt_once(
     write.mutate(server, context, &mut object).await?;
     rules::fill_metadata(&mut object, context.now, &uuid::Uuid::new_v4().to_string());
     served.kind.prepare_create(&mut object);
+    requestor::record(target, &mut object, &context.user);
     check(context, target, &mut object)?;
     let reservation = server
         .allocators

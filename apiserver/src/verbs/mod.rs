@@ -14,6 +14,7 @@ pub mod get;
 pub mod list;
 pub mod list_options;
 pub mod patch;
+mod requestor;
 pub mod rules;
 pub mod transaction;
 pub mod update;
