@@ -41,15 +41,3 @@ pub fn attributes(context: &Context) -> Attributes {
         ..Attributes::default()
     }
 }
-
-/// Only lists are narrowed by a selector. One that cannot be read counts as none: the request is then judged as the wider one.
-fn field_selector(context: &Context) -> Vec<SelectorRequirement> {
-    if !matches!(context.info.verb.as_str(), "list" | "watch" | "deletecollection") {
-        return Vec::new();
-    }
-    let selector = context.query.get("fieldSelector").map(fields::Selector::parse);
-    selector
-        .and_then(Result::ok)
-        .map(|selector| Attributes::field_requirements(&selector))
-        .unwrap_or_default()
-}
