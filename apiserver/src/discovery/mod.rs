@@ -6,7 +6,6 @@ mod aggregated;
 mod legacy;
 pub mod oidc;
 pub mod openapi;
-mod schemas;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -69,7 +68,6 @@ pub struct Discovery {
     groups: Vec<Group>,
     documents: BTreeMap<String, Value>,
     aggregated: [OnceLock<(Bytes, String)>; 2],
-    pub openapi: openapi::OpenApi,
     pub oidc: Option<oidc::Documents>,
 }
 
@@ -82,7 +80,6 @@ impl Discovery {
             groups,
             documents,
             aggregated: Default::default(),
-            openapi: openapi::OpenApi::default(),
             oidc,
         }
     }
@@ -169,7 +166,7 @@ pub fn serve(server: &Server, context: &Context) -> Option<Result<Response, Stat
         let value = serde_json::json!({"paths": discovery.paths()});
         return Some(Ok(json_document(&value.to_string().into_bytes())));
     }
-    if let Some(outcome) = openapi::serve(server, context, path) {
+    if let Some(outcome) = openapi::serve(context, path) {
         return Some(outcome);
     }
     if let Some(response) = discovery.oidc.as_ref().and_then(|oidc| oidc.serve(path)) {
