@@ -37,6 +37,14 @@ const fn entry(
     }
 }
 
+/// One that '*' leaves out.
+const fn when_asked(entry: Entry) -> Entry {
+    Entry {
+        by_default: false,
+        ..entry
+    }
+}
+
 /// All of them.
 pub static CONTROLLERS: &[Entry] = &[
     entry(
@@ -104,6 +112,66 @@ pub static CONTROLLERS: &[Entry] = &[
         &[],
         "node-controller",
         c::taint_eviction::start,
+    ),
+    entry(
+        "daemonset-controller",
+        &["daemonset"],
+        "daemon-set-controller",
+        c::daemonset::start,
+    ),
+    entry(
+        "statefulset-controller",
+        &["statefulset"],
+        "statefulset-controller",
+        c::statefulset::start,
+    ),
+    entry(
+        "pod-garbage-collector-controller",
+        &["podgc"],
+        "pod-garbage-collector",
+        c::pod_gc::start,
+    ),
+    entry(
+        "disruption-controller",
+        &["disruption"],
+        "disruption-controller",
+        c::disruption::start,
+    ),
+    entry(
+        "certificatesigningrequest-approving-controller",
+        &["csrapproving"],
+        "certificate-controller",
+        c::certificates::approving::start,
+    ),
+    entry(
+        "certificatesigningrequest-signing-controller",
+        &["csrsigning"],
+        "certificate-controller",
+        c::certificates::signing::start,
+    ),
+    entry(
+        "certificatesigningrequest-cleaner-controller",
+        &["csrcleaner"],
+        "certificate-controller",
+        c::certificates::cleaner::start,
+    ),
+    when_asked(entry(
+        "bootstrap-signer-controller",
+        &["bootstrapsigner"],
+        "bootstrap-signer",
+        c::bootstrap::start_signer,
+    )),
+    when_asked(entry(
+        "token-cleaner-controller",
+        &["tokencleaner"],
+        "token-cleaner",
+        c::bootstrap::start_cleaner,
+    )),
+    entry(
+        "clusterrole-aggregation-controller",
+        &["clusterrole-aggregation"],
+        "clusterrole-aggregation-controller",
+        c::clusterrole_aggregation::start,
     ),
     entry(
         "node-ipam-controller",
@@ -209,6 +277,13 @@ mod tests {
         for name in ABSENT {
             assert!(seen.insert(name), "{name} exists and is listed as absent");
         }
+    }
+
+    #[test]
+    fn every_controller_has_a_row() {
+        let modules = include_str!("controllers/mod.rs").matches("pub mod ").count();
+        // certificates has three rows, bootstrap two.
+        assert_eq!(CONTROLLERS.len(), modules + 3);
     }
 
     #[test]
