@@ -144,7 +144,7 @@ impl Feed {
             let entries = found.remove(prefix.as_str()).unwrap_or_default();
             route.cache.replace(entries, revision);
         }
-        self.progress.advance(revision);
+        self.progress.restart(revision);
         Ok(revision)
     }
 

@@ -65,6 +65,11 @@ impl Progress {
         });
     }
 
+    /// Everything was read anew at this revision; a store put back from a backup is behind what was reached before.
+    pub fn restart(&self, revision: i64) {
+        self.reached.send_replace(revision);
+    }
+
     /// Where requests to the watch stream go from now on.
     pub fn set_stream(&self, stream: Option<mpsc::Sender<pb::WatchRequest>>) {
         *self.stream.lock() = stream;

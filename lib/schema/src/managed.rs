@@ -232,8 +232,10 @@ fn merged(
     let whole = typed::merge(&bare, config, of);
     let mut result = match &last {
         Some(last) if !last.fields.is_empty() => {
-            let appliers = owners.iter().filter(|owner| owner.applied).chain([&writer]);
-            let claimed = appliers.fold(Set::default(), |all, owner| all.union(&owner.fields));
+            // With the name, which nobody owns: it is what keeps the metadata when nothing else of it is applied.
+            let own = typed::fields_of(config, of, "").unwrap_or_default();
+            let appliers = owners.iter().filter(|owner| owner.applied);
+            let claimed = appliers.fold(own, |all, owner| all.union(&owner.fields));
             pruned(&whole, &last.fields, &claimed, of)
         }
         _ => whole,

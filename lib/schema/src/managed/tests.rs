@@ -271,3 +271,18 @@ fn old_update_entries_are_joined() {
     assert_eq!(owners.len(), 10);
     assert!(owners.iter().any(|(name, _)| name == "ancient-changes/Update"));
 }
+
+#[test]
+fn giving_up_all_metadata_keeps_the_name() {
+    let with_note = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "a", "namespace": "n", "annotations": {"note": "x"}}, "data": {"k": "v"}});
+    let mut without_note = with_note.clone();
+    without_note["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("annotations");
+    let live = apply(None, &with_note, config_maps(), "m", false, "", NOW).unwrap();
+    let next = apply(Some(&live), &without_note, config_maps(), "m", false, "", LATER).unwrap();
+    assert_eq!((meta::name(&next), meta::namespace(&next)), ("a", "n"));
+    assert!(meta::annotations(&next).get("note").is_none());
+}
