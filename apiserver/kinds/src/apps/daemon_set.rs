@@ -92,10 +92,10 @@ impl Kind for DaemonSet {
     fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
         let mut e = strategy::metadata_errors(self, new, old, names::is_dns1123_subdomain);
         let spec = Cursor::root(new).child("spec");
+        self::spec(&mut e, &spec);
         if let Some(old) = old {
             template::immutable_selector(&mut e, &spec, &Cursor::root(old).child("spec"));
         }
-        self::spec(&mut e, &spec);
         e
     }
 

@@ -69,13 +69,13 @@ impl Kind for Deployment {
     fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
         let mut e = strategy::metadata_errors(self, new, old, names::is_dns1123_subdomain);
         let spec = Cursor::root(new).child("spec");
-        if let Some(old) = old {
-            template::immutable_selector(&mut e, &spec, &Cursor::root(old).child("spec"));
-        }
         check::non_negative(&mut e, &spec.child("replicas"));
         template::selector(&mut e, &spec.child("selector"), "deployment");
         template::template(&mut e, &spec, "ReplicaSet");
         rollout(&mut e, &spec);
+        if let Some(old) = old {
+            template::immutable_selector(&mut e, &spec, &Cursor::root(old).child("spec"));
+        }
         e
     }
 
@@ -132,11 +132,7 @@ fn rollout(e: &mut FieldErrors, spec: &Cursor) {
                 rolling::update(e, &rolling_update);
             }
         }
-        other => e.not_supported(
-            strategy.path(),
-            serde_json::json!(other),
-            &["Recreate", "RollingUpdate"],
-        ),
+        other => e.not_supported(strategy.path(), other, &["Recreate", "RollingUpdate"]),
     }
     check::non_negative(e, &spec.child("minReadySeconds"));
     check::non_negative(e, &spec.child("revisionHistoryLimit"));
