@@ -1,7 +1,5 @@
 //! Whatever bytes arrive, every decoder answers: with a value that goes on through the whole path, or with a refusal.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use keelson_machinery::{Quantity, fields, labels, time};
 use keelson_schema::decode::{self, Strictness};
 use keelson_schema::{json, managed, patch, protobuf, types, yaml};
