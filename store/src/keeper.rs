@@ -111,6 +111,7 @@ impl SnapshotJob {
             index: meta.applied_index,
             term: meta.applied_term,
             conf_state: keelson_store_raft::decode(&meta.conf_state).unwrap_or_default(),
+            has_file: true,
         })
     }
 

@@ -42,6 +42,7 @@ pub fn restore(config: &Config, file: &Path, skip_hash_check: bool) -> anyhow::R
         cluster_id: cluster_id(&config.members, &config.token),
         member_id: config.member_id,
         members: config.members.clone(),
+        peers: Vec::new(),
     };
     open::create(&disk, &layout, &genesis)?;
     let reader = Reader::open(disk.as_ref(), file)?;

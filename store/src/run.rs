@@ -85,6 +85,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         "opened the data directory"
     );
     let conf = opened.conf_state();
+    let opened_peers = opened.genesis.peers.clone();
     let Opened {
         wal,
         state,
@@ -98,7 +99,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let keeper = keeper::spawn(work, engines, generation, inputs.clone())?;
     let listeners = Listeners::bind(&config).await?;
     let known = if shared.members.borrow().is_empty() {
-        config.members.clone()
+        opened_peers
     } else {
         Vec::new()
     };
@@ -209,6 +210,7 @@ async fn birth(config: &Config, dialer: &Dialer) -> anyhow::Result<Genesis> {
         cluster_id: cluster_id(&config.members, &config.token),
         member_id: config.member_id,
         members: config.members.clone(),
+        peers: Vec::new(),
     };
     for other in others {
         // Nobody answers while a cluster starts; a cluster that runs knows whether this member has been in it.
@@ -258,6 +260,7 @@ async fn join(config: &Config, dialer: &Dialer, others: &[&pb::Member]) -> anyho
                                 cluster_id: welcome.cluster_id,
                                 member_id: me.id,
                                 members: Vec::new(),
+                                peers: welcome.members.clone(),
                             });
                         }
                         Some(me) => bail!(

@@ -32,6 +32,8 @@ pub struct SnapshotBase {
     pub index: u64,
     pub term: u64,
     pub conf_state: ConfState,
+    /// Whether there is a snapshot that can be sent; the cluster's birth has none.
+    pub has_file: bool,
 }
 
 /// Raft's storage.
@@ -207,7 +209,7 @@ impl<L: Log> raft::Storage for LogStorage<L> {
     fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
         // The follower continues with the log after it, so the log must reach back to the snapshot.
         let usable = self.snapshot.index >= request_index && self.snapshot.index >= self.truncated.0;
-        if !usable || self.snapshot.index == 0 || self.snapshot.conf_state == ConfState::default() {
+        if !usable || !self.snapshot.has_file {
             self.snapshot_wanted.set(true);
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }

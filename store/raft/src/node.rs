@@ -368,6 +368,7 @@ fn base_of(snapshot: &Snapshot) -> Option<SnapshotBase> {
         index: metadata.index,
         term: metadata.term,
         conf_state: metadata.conf_state.clone().unwrap_or_default(),
+        has_file: true,
     })
 }
 
@@ -421,6 +422,7 @@ mod tests {
             index: 1,
             term: 1,
             conf_state: conf_state.clone(),
+            has_file: false,
         };
         Node::new(&config, MemoryLog::default(), hard_state, 1, conf_state, base).unwrap()
     }

@@ -14,6 +14,9 @@ pub struct Genesis {
     /// The initial members; empty for one that joins and learns them from the others.
     #[prost(message, repeated, tag = "3")]
     pub members: Vec<pb::Member>,
+    /// For one that joins: whom it can ask until it has learned the members.
+    #[prost(message, repeated, tag = "4")]
+    pub peers: Vec<pb::Member>,
 }
 
 impl Genesis {
@@ -27,6 +30,7 @@ impl Genesis {
             index: 1,
             term: 1,
             conf_state: self.conf_state(),
+            has_file: false,
         }
     }
 

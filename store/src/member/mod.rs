@@ -18,7 +18,7 @@ use keelson_store_mvcc::ApiError;
 use keelson_store_mvcc::backend::ReadError;
 use keelson_store_mvcc::command::{Command, MemberChange, Response};
 use keelson_store_mvcc::lessor::Lessor;
-use keelson_store_raft::{LogError, Message, Node, Role, SnapshotBase};
+use keelson_store_raft::{LogError, Message, MessageType, Node, Role, SnapshotBase};
 use tokio::sync::oneshot;
 
 pub use genesis::Genesis;
@@ -39,6 +39,12 @@ pub enum Fatal {
     Read(#[from] ReadError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(
+        "the log ends at entry {last}, but this member has acknowledged entry {acknowledged}: its disk is an old copy. \
+         Remove this member with `etcdctl member remove`, add it again, and start it with an empty data directory and \
+         --initial-cluster-state=existing"
+    )]
+    OldDisk { last: u64, acknowledged: u64 },
     #[error(
         "entry {index} of the log is not a command: {what}; the member runs another version or its log is damaged"
     )]
@@ -134,6 +140,7 @@ pub struct Member {
     snapshotting: bool,
     snapshot_bytes: u64,
     transfers: Vec<(u64, u64, oneshot::Sender<Result<(), ApiError>>)>,
+    fatal: Option<Fatal>,
     /// When the log last took long to write.
     slow_append: bool,
 }
@@ -160,6 +167,9 @@ impl Member {
             }
             Input::Read(answer) => self.new_reads.push(answer),
             Input::Message(message) => {
+                if self.lost_log(&message) {
+                    return;
+                }
                 if let Err(error) = self.node.step(*message) {
                     tracing::warn!(%error, "dropped a message from a peer");
                 }
@@ -209,6 +219,22 @@ impl Member {
     /// Whether the member leads.
     pub fn is_leader(&self) -> bool {
         self.node.role() == Role::Leader
+    }
+
+    /// A leader tells only what this member has acknowledged; if it is not in the log, the disk is older than that, and
+    /// voting on with it could lose what others were told is safe.
+    fn lost_log(&mut self, message: &Message) -> bool {
+        let last = keelson_store_raft::Log::last_index(self.node.log());
+        let lost = message.get_msg_type() == MessageType::MsgHeartbeat
+            && message.term >= self.node.term()
+            && message.commit > last.max(self.applied);
+        if lost {
+            self.fatal = Some(Fatal::OldDisk {
+                last,
+                acknowledged: message.commit,
+            });
+        }
+        lost
     }
 
     fn wait_for(&mut self, id: u64, answer: Answer) {

@@ -308,6 +308,7 @@ fn newest_base(disk: &dyn Disk, layout: &Layout, genesis: &Genesis) -> Result<Sn
             index: meta.applied_index,
             term: meta.applied_term,
             conf_state: keelson_store_raft::decode(&meta.conf_state).unwrap_or_default(),
+            has_file: true,
         });
     }
     Ok(genesis.base())

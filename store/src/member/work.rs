@@ -51,6 +51,7 @@ impl Member {
             snapshotting: false,
             snapshot_bytes: 0,
             transfers: Vec::new(),
+            fatal: None,
             slow_append: false,
         };
         let conf = member.node.conf_state();
@@ -82,6 +83,9 @@ impl Member {
 
     /// Does everything there is to do. An error is fatal.
     pub fn process(&mut self) -> Result<(), Fatal> {
+        if let Some(fatal) = self.fatal.take() {
+            return Err(fatal);
+        }
         self.start_reads();
         loop {
             while let Some(ready) = self.node.ready()? {

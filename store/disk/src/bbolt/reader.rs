@@ -16,6 +16,9 @@ const PAGE_RUN_BYTES_MAX: u64 = 1 << 30;
 /// What a scan calls for each pair; an error ends it.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), DiskError> + 'a;
 
+/// The same with the element's flags.
+type VisitElement<'a> = dyn FnMut(u32, &[u8], &[u8]) -> Result<(), DiskError> + 'a;
+
 /// An open bbolt file.
 pub struct Reader {
     file: Box<dyn DiskFile>,
@@ -96,12 +99,7 @@ impl Reader {
         }
     }
 
-    fn walk(
-        &self,
-        page: u64,
-        depth: usize,
-        visit: &mut dyn FnMut(u32, &[u8], &[u8]) -> Result<(), DiskError>,
-    ) -> Result<(), DiskError> {
+    fn walk(&self, page: u64, depth: usize, visit: &mut VisitElement<'_>) -> Result<(), DiskError> {
         if depth > DEPTH_MAX || page < 2 || page >= self.pages {
             return Err(self.damaged(page, "a page number points nowhere"));
         }
@@ -125,7 +123,7 @@ impl Reader {
         page: u64,
         bytes: &[u8],
         depth: usize,
-        visit: &mut dyn FnMut(u32, &[u8], &[u8]) -> Result<(), DiskError>,
+        visit: &mut VisitElement<'_>,
     ) -> Result<(), DiskError> {
         let wrong = || self.damaged(page, "an element lies outside its page");
         if bytes.len() < HEADER_BYTES {
