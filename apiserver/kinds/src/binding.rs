@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::set;
 
-const PODS: GroupResource = GroupResource::new("", "pods");
+/// What upstream names in the conflicts of a binding.
+const PODS: GroupResource = GroupResource::new("", "pods/binding");
 
 /// Errors of the Binding itself.
 pub fn validate(binding: &Value) -> FieldErrors {
@@ -99,7 +100,7 @@ mod tests {
             bind(&bound, &binding, "2026-01-01T00:00:00Z")
                 .unwrap_err()
                 .message,
-            "Operation cannot be fulfilled on pods \"p\": pod p is already assigned to node \"n1\""
+            "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
         );
     }
 
