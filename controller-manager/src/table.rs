@@ -125,6 +125,7 @@ pub static CONTROLLERS: &[Entry] = &[
         "statefulset-controller",
         c::statefulset::start,
     ),
+    entry("job-controller", &["job"], "job-controller", c::job::start),
     entry(
         "pod-garbage-collector-controller",
         &["podgc"],
