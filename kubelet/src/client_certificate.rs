@@ -13,7 +13,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use keelson_base::Shutdown;
 use keelson_base::error::chain;
 use kube::api::{Api, PostParams};
 use kube::config::{AuthInfo, Kubeconfig, NamedAuthInfo};
@@ -29,7 +28,7 @@ const SIGNED_WITHIN: Duration = Duration::from_secs(15 * 60);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Makes sure that `--kubeconfig` exists and works, by bootstrap if need be.
-pub async fn ensure(config: &Config, shutdown: &Shutdown) -> anyhow::Result<()> {
+pub async fn ensure(config: &Config) -> anyhow::Result<()> {
     let (Some(kubeconfig), Some(bootstrap)) = (&config.kubeconfig, &config.bootstrap_kubeconfig) else {
         return Ok(());
     };
@@ -50,12 +49,11 @@ pub async fn ensure(config: &Config, shutdown: &Shutdown) -> anyhow::Result<()> 
             let pem = request(&client, &config.node_name).await?;
             store(&config.cert_dir, &pem, Timestamp::now())
         };
-        tokio::select! {
-            result = attempt => match result {
-                Ok(current) => return write_kubeconfig(bootstrap, kubeconfig, &current),
-                Err(error) => tracing::warn!(error = %chain(error.as_ref()), "no client certificate yet; retrying"),
-            },
-            () = shutdown.wait() => bail!("stopped before a client certificate was issued"),
+        match attempt.await {
+            Ok(current) => return write_kubeconfig(bootstrap, kubeconfig, &current),
+            Err(error) => {
+                tracing::warn!(error = %chain(error.as_ref()), "no client certificate yet; retrying");
+            }
         }
         tokio::time::sleep(RETRY).await;
     }

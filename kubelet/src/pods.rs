@@ -27,10 +27,6 @@ pub struct Pods {
     workers: Mutex<HashMap<String, Handle>>,
     /// Pods the runtime had something of when the kubelet started.
     adopted: HashSet<String>,
-    /// The last complete listing, to tell who changed since.
-    listed: Mutex<HashMap<String, Vec<(String, i32)>>>,
-    /// Sandbox and container ids to pod uids.
-    owners: Mutex<HashMap<String, String>>,
 }
 
 impl Pods {
@@ -39,8 +35,6 @@ impl Pods {
             host,
             workers: Mutex::default(),
             adopted: found.keys().cloned().collect(),
-            listed: Mutex::new(found.clone()),
-            owners: Mutex::default(),
         })
     }
 
@@ -121,55 +115,15 @@ impl Pods {
     /// News of the runtime.
     pub fn hear(&self, news: News) {
         match news {
-            News::Changed { pod_uid, id } => match pod_uid.or_else(|| self.owners.lock().get(&id).cloned()) {
-                Some(uid) => self.tell(&uid, |mailbox| mailbox.put_dirty(&id)),
-                // Rare: the container is younger than what this table knows. Its own worker is asked to look.
-                None => self.find_owner(id),
-            },
+            News::Changed { pod_uid, id } => self.tell(&pod_uid, |mailbox| mailbox.put_dirty(&id)),
             News::Listed(all) => {
-                let mut listed = self.listed.lock();
-                for (uid, state) in &all {
-                    if listed.get(uid) != Some(state) {
-                        self.tell(uid, Mailbox::put_relist);
-                    }
+                for (uid, handle) in self.workers.lock().iter() {
+                    handle
+                        .mailbox
+                        .put_listing(all.get(uid).map_or(&[], Vec::as_slice));
                 }
-                for uid in listed.keys().filter(|uid| !all.contains_key(*uid)) {
-                    self.tell(uid, Mailbox::put_relist);
-                }
-                let mut owners = self.owners.lock();
-                owners.clear();
-                owners.extend(
-                    all.iter()
-                        .flat_map(|(uid, ids)| ids.iter().map(|(id, _)| (id.clone(), uid.clone()))),
-                );
-                *listed = all;
             }
         }
-    }
-
-    fn find_owner(&self, id: String) {
-        let host = self.host.clone();
-        let mailboxes: HashMap<String, Arc<Mailbox>> = self
-            .workers
-            .lock()
-            .iter()
-            .map(|(uid, h)| (uid.clone(), h.mailbox.clone()))
-            .collect();
-        tokio::spawn(async move {
-            let labels = match host.cri.container_status(&id).await {
-                Ok(status) => status.labels,
-                Err(_) => match host.cri.pod_sandbox_status(&id).await {
-                    Ok(status) => status.labels,
-                    Err(_) => return,
-                },
-            };
-            if let Some(mailbox) = labels
-                .get(crate::runtime::labels::POD_UID)
-                .and_then(|uid| mailboxes.get(uid))
-            {
-                mailbox.put_dirty(&id);
-            }
-        });
     }
 
     /// Config maps or secrets of these pods changed.

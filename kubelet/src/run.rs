@@ -30,9 +30,14 @@ const USER_AGENT: &str = concat!("kubelet/v1.36.0+keelson.", env!("CARGO_PKG_VER
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = Metrics::new(Registry::default());
     let cri = Cri::new(&config.runtime_endpoint, metrics.clone()).map_err(anyhow::Error::msg)?;
-    let runtime = connect_runtime(&cri, &shutdown).await?;
+    let Some(runtime) = connect_runtime(&cri, &shutdown).await else {
+        return Ok(());
+    };
     let kubeconfig = config.kubeconfig.as_deref();
-    client_certificate::ensure(&config, &shutdown).await?;
+    tokio::select! {
+        made = client_certificate::ensure(&config) => made?,
+        () = shutdown.wait() => return Ok(()),
+    }
     let client = keelson_client::connect(kubeconfig, USER_AGENT)
         .await
         .context("cannot connect to the API server")?;
@@ -123,22 +128,19 @@ fn start_chores(config: &Config, host: &Arc<Host>, pods: &Arc<Pods>) {
     }
 }
 
-/// Waits for the runtime: it may be starting beside us.
-async fn connect_runtime(
-    cri: &Cri,
-    shutdown: &Shutdown,
-) -> anyhow::Result<keelson_proto::cri::v1::VersionResponse> {
+/// Waits for the runtime, which may be starting beside us; none when the shutdown came first.
+async fn connect_runtime(cri: &Cri, shutdown: &Shutdown) -> Option<keelson_proto::cri::v1::VersionResponse> {
     let mut pause = Duration::from_millis(50);
     loop {
         match cri.version().await {
-            Ok(version) => return Ok(version),
+            Ok(version) => return Some(version),
             Err(status) => {
                 tracing::warn!(error = %crate::cri::describe(&status), "container runtime not reachable; retrying")
             }
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = shutdown.wait() => anyhow::bail!("stopped before the container runtime answered"),
+            () = shutdown.wait() => return None,
         }
         pause = (pause * 2).min(Duration::from_secs(5));
     }

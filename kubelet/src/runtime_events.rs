@@ -19,8 +19,8 @@ const DIGEST: [u64; 8] = [2, 5, 10, 20, 50, 100, 200, 500];
 
 /// What a listener is told.
 pub enum News {
-    /// This container, or this sandbox, of this pod (when known) changed.
-    Changed { pod_uid: Option<String>, id: String },
+    /// This container, or this sandbox, of this pod changed.
+    Changed { pod_uid: String, id: String },
     /// State of everything by pod uid: ids with their states.
     Listed(HashMap<String, Vec<(String, i32)>>),
 }
@@ -76,11 +76,13 @@ async fn cri_events(
     relist.send_replace(limits::RELIST_WITH_EVENTS);
     while let Some(event) = stream.message().await? {
         if event.container_event_type() == ContainerEventType::ContainerStoppedEvent {
-            let pod_uid = event.pod_sandbox_status.and_then(|s| s.metadata).map(|m| m.uid);
-            listener(News::Changed {
-                pod_uid,
-                id: event.container_id,
-            });
+            let metadata = event.pod_sandbox_status.and_then(|s| s.metadata);
+            if let Some(metadata) = metadata {
+                listener(News::Changed {
+                    pod_uid: metadata.uid,
+                    id: event.container_id,
+                });
+            }
         }
     }
     Ok(())
@@ -122,21 +124,25 @@ async fn containerd_events(
 
 /// Tells of an end once CRI shows it.
 async fn digested(cri: Cri, listener: Listener, id: String) {
+    let mut pod_uid = None;
     for wait in DIGEST {
-        let running = match cri.container_status(&id).await {
-            Ok(status) => status.finished_at == 0,
+        let (running, labels) = match cri.container_status(&id).await {
+            Ok(status) => (status.finished_at == 0, status.labels),
             Err(status) if status.code() == Code::NotFound => match cri.pod_sandbox_status(&id).await {
-                Ok(status) => status.state() == PodSandboxState::SandboxReady,
-                Err(_) => false,
+                Ok(status) => (status.state() == PodSandboxState::SandboxReady, status.labels),
+                Err(_) => return,
             },
-            Err(_) => false,
+            Err(_) => return,
         };
-        if !running {
+        pod_uid = labels.get(labels::POD_UID).cloned();
+        if !running || pod_uid.is_none() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(wait)).await;
     }
-    listener(News::Changed { pod_uid: None, id });
+    if let Some(pod_uid) = pod_uid {
+        listener(News::Changed { pod_uid, id });
+    }
 }
 
 /// Compares on time, and at once when the source of events changes: what happened before it is not told by it.

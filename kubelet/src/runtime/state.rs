@@ -16,6 +16,17 @@ pub enum ContainerState {
     Unknown,
 }
 
+impl ContainerState {
+    fn to_cri(self) -> cri::ContainerState {
+        match self {
+            ContainerState::Created => cri::ContainerState::ContainerCreated,
+            ContainerState::Running => cri::ContainerState::ContainerRunning,
+            ContainerState::Exited => cri::ContainerState::ContainerExited,
+            ContainerState::Unknown => cri::ContainerState::ContainerUnknown,
+        }
+    }
+}
+
 /// One container instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerSeen {
@@ -84,6 +95,25 @@ impl PodSeen {
         self.containers
             .iter()
             .any(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
+    }
+
+    /// Ids and CRI states of everything, sorted: what a listing of the runtime is compared with.
+    pub fn fingerprint(&self) -> Vec<(String, i32)> {
+        let sandboxes = self.sandboxes.iter().map(|s| {
+            let state = if s.ready {
+                cri::PodSandboxState::SandboxReady
+            } else {
+                cri::PodSandboxState::SandboxNotready
+            };
+            (s.id.clone(), state as i32)
+        });
+        let containers = self
+            .containers
+            .iter()
+            .map(|c| (c.id.clone(), c.state.to_cri() as i32));
+        let mut all: Vec<_> = sandboxes.chain(containers).collect();
+        all.sort();
+        all
     }
 
     /// Takes in a fresh reading of one container, replacing the old one.

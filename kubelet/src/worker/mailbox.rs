@@ -39,6 +39,8 @@ pub struct Mailbox {
     /// Guards the news; held for moves only.
     inbox: Mutex<Inbox>,
     news: Notify,
+    /// What the worker knows of the runtime, to be compared with listings.
+    fingerprint: Mutex<Vec<(String, i32)>>,
     /// The grace period in seconds once the pod has to go; shorter ones replace longer ones.
     grace_s: watch::Sender<Option<i64>>,
 }
@@ -56,6 +58,7 @@ impl Mailbox {
                 refresh_volumes: false,
             }),
             news: Notify::new(),
+            fingerprint: Mutex::default(),
             grace_s: watch::Sender::new(grace),
         }
     }
@@ -110,6 +113,18 @@ impl Mailbox {
     pub fn put_relist(&self) {
         self.inbox.lock().relist = true;
         self.news.notify_one();
+    }
+
+    /// Notes what the worker knows.
+    pub(super) fn set_fingerprint(&self, fingerprint: Vec<(String, i32)>) {
+        *self.fingerprint.lock() = fingerprint;
+    }
+
+    /// Takes a listing of the pod's sandboxes and containers, sorted; the worker looks when it knows something else.
+    pub fn put_listing(&self, listing: &[(String, i32)]) {
+        if self.fingerprint.lock().as_slice() != listing {
+            self.put_relist();
+        }
     }
 
     pub fn put_verdict(&self, verdict: Verdict) {

@@ -47,8 +47,10 @@ pub struct Worker {
     sandbox_config: Option<PodSandboxConfig>,
     volumes: VolumeState,
     sandbox_failures: u32,
-    /// The runtime was asked once for what an earlier kubelet left.
+    /// The runtime was asked once for what an earlier kubelet left, or an interrupted step of this one.
     adopted: bool,
+    /// A plan is being executed: if it is interrupted, what it did is not known.
+    executing: bool,
     created: Instant,
     running_noted: bool,
 }
@@ -91,6 +93,7 @@ impl Worker {
             volumes: VolumeState::default(),
             sandbox_failures: 0,
             adopted: fresh,
+            executing: false,
             created: Instant::now(),
             running_noted: false,
         }
@@ -110,6 +113,7 @@ impl Worker {
                         biased;
                         () = mailbox.termination() => {
                             self.phase = next_phase(self.phase, PodEvent::DeleteRequested);
+                            self.adopted &= !self.executing;
                             Next::Again
                         }
                         next = self.sync() => next,
@@ -138,6 +142,10 @@ impl Worker {
         }
         for verdict in mail.verdicts {
             self.note_verdict(&verdict);
+        }
+        if matches!(self.phase, Phase::Terminated | Phase::Released) {
+            // Nothing the runtime says changes anything any more.
+            return;
         }
         if mail.relist || !self.adopted {
             self.observe_all().await;
@@ -198,7 +206,10 @@ impl Worker {
             self.refresh_volumes(now).await;
             return Next::Wait(self.wake_at(&plan, now));
         }
-        self.execute(plan.actions).await
+        self.executing = true;
+        let next = self.execute(plan.actions).await;
+        self.executing = false;
+        next
     }
 
     /// The earliest of everything that has a time.

@@ -11,6 +11,7 @@ use keelson_client::EventType;
 impl Worker {
     /// Generates the status and hands it to the sender.
     pub(super) fn report(&mut self) {
+        self.mailbox.set_fingerprint(self.seen.runtime.fingerprint());
         let basis = self.basis();
         let status = status::generate(&basis, &self.seen, &self.known, Timestamp::now());
         if !self.running_noted && status.phase.as_deref() == Some("Running") {

@@ -17,7 +17,6 @@ impl Worker {
     /// One round of a pod that has to go; a shorter grace period starts the round again.
     pub(super) async fn terminate(&mut self) -> Next {
         self.probes.stop_all_but_readiness();
-        self.observe_all().await;
         self.report();
         let mut grace = self.mailbox.grace();
         let deadline = grace
@@ -32,8 +31,8 @@ impl Worker {
             return Next::Again;
         }
         self.probes.stop_all();
-        self.observe_all().await;
         if self.seen.runtime.any_running() || self.seen.runtime.sandboxes.iter().any(|s| s.ready) {
+            self.adopted = false;
             return Next::Again;
         }
         self.known.stopped = true;
