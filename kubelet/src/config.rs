@@ -2,6 +2,7 @@
 
 use crate::configuration::{self, KubeletConfiguration};
 use crate::flags::Flags;
+use crate::images::collect::Marks;
 use crate::node::machine;
 use crate::runtime::dns::{self, ClusterDns};
 use k8s_openapi::api::core::v1::Taint;
@@ -45,6 +46,7 @@ pub struct Config {
     pub log_bytes_max: i64,
     pub log_files_max: usize,
     pub rotate_certificates: bool,
+    pub image_marks: Marks,
 }
 
 /// The server's part.
@@ -130,6 +132,7 @@ impl TryFrom<&Flags> for Config {
                 .map(|s| crate::quantity::value(&Quantity(s)))
                 .filter(|b| *b > 0)
                 .unwrap_or(DEFAULT_LOG_BYTES),
+            image_marks: image_marks(&file)?,
             log_files_max: file.container_log_max_files.filter(|f| *f > 1).unwrap_or(5),
             rotate_certificates: flags
                 .rotate_certificates
@@ -290,6 +293,23 @@ fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
+}
+
+fn image_marks(file: &KubeletConfiguration) -> Result<Marks, String> {
+    let percent =
+        |value: Option<i32>, default| u64::try_from(value.unwrap_or(default)).ok().filter(|p| *p <= 100);
+    let high = percent(file.image_gc_high_threshold_percent, 85);
+    let low = percent(file.image_gc_low_threshold_percent, 80);
+    match (high, low) {
+        (Some(high_percent), Some(low_percent)) if low_percent < high_percent => Ok(Marks {
+            high_percent,
+            low_percent,
+        }),
+        _ => Err(
+            "imageGCLowThresholdPercent must be less than imageGCHighThresholdPercent, both from 0 to 100"
+                .into(),
+        ),
+    }
 }
 
 fn registered_taints(flags: &Flags, file: &KubeletConfiguration) -> Result<Vec<Taint>, String> {

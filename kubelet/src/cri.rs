@@ -92,6 +92,21 @@ impl Cri {
         )
     }
 
+    /// The image the runtime makes sandboxes from, where its verbose status tells (containerd, CRI-O).
+    pub async fn sandbox_image(&self) -> Result<Option<String>, Status> {
+        let answer = call!(
+            self,
+            runtime.status,
+            pb::StatusRequest { verbose: true },
+            limits::CRI_TIMEOUT
+        )?;
+        let config = answer
+            .info
+            .get("config")
+            .and_then(|c| serde_json::from_str::<serde_json::Value>(c).ok());
+        Ok(config.and_then(|c| c["sandboxImage"].as_str().map(str::to_owned)))
+    }
+
     /// Tells the runtime the node's pod CIDR.
     pub async fn update_runtime_config(&self, pod_cidr: &str) -> Result<(), Status> {
         let network_config = Some(pb::NetworkConfig {

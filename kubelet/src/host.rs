@@ -35,6 +35,7 @@ pub struct Settings {
     pub log_bytes_max: i64,
     pub log_files_max: usize,
     pub runtime_name: String,
+    pub image_marks: crate::images::collect::Marks,
 }
 
 /// Shared by reference; none of it belongs to one pod.

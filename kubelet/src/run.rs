@@ -212,6 +212,7 @@ fn assemble(
             log_bytes_max: config.log_bytes_max,
             log_files_max: config.log_files_max,
             runtime_name: runtime_name.to_owned(),
+            image_marks: config.image_marks,
         },
         images: Images::new(cri.clone()),
         volumes: Volumes::new(

@@ -1,4 +1,6 @@
-//! Removes images nobody uses when the image file system is nearly full: above 85 %, down to 80 %.
+//! Removes images nobody uses when the image file system is nearly full: above the high mark, down to the low one.
+//!
+//! The sandbox image stays: it has no container of its own, and runtimes before containerd 1.7 do not pin it.
 
 use crate::host::Host;
 use crate::node::machine;
@@ -12,8 +14,13 @@ use std::time::Duration;
 
 /// How often upstream looks.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
-const HIGH_PERCENT: u64 = 85;
-const LOW_PERCENT: u64 = 80;
+
+/// `imageGCHighThresholdPercent` and `imageGCLowThresholdPercent`; a high mark of 100 is never reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    pub high_percent: u64,
+    pub low_percent: u64,
+}
 
 /// Looks for ever.
 pub async fn run(host: Arc<Host>) {
@@ -34,11 +41,11 @@ async fn once(host: &Host) -> Result<(), tonic::Status> {
         .map(|id| id.mountpoint)
         .unwrap_or_else(|| "/".into());
     let fs = machine::filesystem(Path::new(&mount));
-    let wanted = to_free(fs.bytes, fs.bytes_available);
+    let wanted = to_free(fs.bytes, fs.bytes_available, host.settings.image_marks);
     if wanted == 0 {
         return Ok(());
     }
-    let used: HashSet<String> = host
+    let mut used: HashSet<String> = host
         .cri
         .list_containers(ContainerFilter::default())
         .await?
@@ -51,6 +58,11 @@ async fn once(host: &Host) -> Result<(), tonic::Status> {
             ]
         })
         .collect();
+    // Without its name nothing can be told apart from it.
+    let Some(sandbox) = host.cri.sandbox_image().await? else {
+        return Ok(());
+    };
+    used.insert(sandbox);
     let mut freed = 0;
     for image in unused(host.cri.list_images().await?, &used) {
         if freed >= wanted {
@@ -75,11 +87,11 @@ async fn once(host: &Host) -> Result<(), tonic::Status> {
 }
 
 /// Bytes to free; zero below the high mark.
-fn to_free(capacity: u64, available: u64) -> u64 {
-    if capacity == 0 || 100 - available * 100 / capacity < HIGH_PERCENT {
+fn to_free(capacity: u64, available: u64, marks: Marks) -> u64 {
+    if marks.high_percent >= 100 || capacity == 0 || 100 - available * 100 / capacity < marks.high_percent {
         return 0;
     }
-    (capacity * (100 - LOW_PERCENT) / 100).saturating_sub(available)
+    (capacity * (100 - marks.low_percent.min(100)) / 100).saturating_sub(available)
 }
 
 /// Images of no container, largest first; pinned ones (the sandbox image) never.
@@ -102,9 +114,24 @@ mod tests {
 
     #[test]
     fn only_a_full_disk_asks_for_space() {
-        assert_eq!(to_free(100, 16), 0);
-        assert_eq!(to_free(100, 15), 5);
-        assert_eq!(to_free(0, 0), 0);
+        let marks = Marks {
+            high_percent: 85,
+            low_percent: 80,
+        };
+        assert_eq!(to_free(100, 16, marks), 0);
+        assert_eq!(to_free(100, 15, marks), 5);
+        assert_eq!(to_free(0, 0, marks), 0);
+        assert_eq!(
+            to_free(
+                100,
+                0,
+                Marks {
+                    high_percent: 100,
+                    low_percent: 80
+                }
+            ),
+            0
+        );
         let image = |id: &str, size, pinned| Image {
             id: id.into(),
             size,
