@@ -162,14 +162,10 @@ impl Source<'_> {
         self.reader
             .scan(KEY_BUCKET.as_bytes(), &mut |key, value| loader.record(key, value))?;
         loader.flush()?;
-        let mut meta = match own {
-            Some(meta) => meta,
-            None => Meta {
-                revision: loader.last,
-                compacted: self.etcd_compacted()?,
-                ..Default::default()
-            },
-        };
+        let mut meta = own.unwrap_or_default();
+        // An etcd that started from an image of ours keeps our bucket while its key space moves on.
+        meta.revision = meta.revision.max(loader.last);
+        meta.compacted = meta.compacted.max(self.etcd_compacted()?);
         if self.fresh {
             meta.applied_index = 0;
             meta.applied_term = 0;
