@@ -1,5 +1,7 @@
 //! Pods that are refused, each with upstream's exact texts, and updates of pods.
 
+#![expect(clippy::unwrap_used, reason = "the whole file is a test")]
+
 use keelson_kinds::{Kind, find};
 use keelson_machinery::Value;
 use serde_json::json;
