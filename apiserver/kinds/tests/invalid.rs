@@ -31,6 +31,7 @@ fn template(labels: Value) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn workloads() {
     let app = json!({"app": "a"});
     let selector = json!({"matchLabels": {"app": "a"}});
@@ -175,6 +176,7 @@ fn volumes_and_limits() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn cluster() {
     check(vec![
         (
