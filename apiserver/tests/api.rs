@@ -1,5 +1,7 @@
 //! The server against a real etcd, by plain HTTP: verbs, watches, restarts, and a store taken over from upstream.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
+
 mod cluster;
 
 use std::path::{Path, PathBuf};

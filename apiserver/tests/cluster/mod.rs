@@ -19,6 +19,11 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
+/// Between two looks at whether something is up.
+const POLL: Duration = Duration::from_millis(20);
+/// How long that may take on a busy machine.
+const START: Duration = Duration::from_secs(120);
+
 /// Debian's store.
 const ETCD: &str = "/usr/bin/etcd";
 
@@ -59,9 +64,10 @@ impl Store {
             url,
             _dir: dir,
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + START;
         while store.put("ready", Bytes::new()).await.is_err() {
             assert!(Instant::now() < deadline, "etcd does not come up");
+            tokio::time::sleep(POLL).await;
         }
         Some(store)
     }
@@ -136,14 +142,14 @@ impl Server {
             running: Some(running),
             dir,
         };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + START;
+        let client = server.client().await;
         loop {
-            let client = server.client().await;
             if client.get("/readyz").await.0 == StatusCode::OK {
                 return server;
             }
             assert!(Instant::now() < deadline, "the server does not become ready");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
