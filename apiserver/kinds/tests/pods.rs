@@ -49,6 +49,7 @@ fn update(new: Value, old: Value) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn containers() {
     let table = [
         (json!({}), vec![]),
@@ -168,6 +169,7 @@ fn probes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn specs() {
     let table = [
         (json!({"containers": []}), vec!["spec.containers: Required value"]),
