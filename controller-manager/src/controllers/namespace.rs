@@ -297,22 +297,53 @@ async fn terminating(api: &Api<Namespace>, mut live: Namespace) -> Result<Namesp
     api.replace_status(&name, &PostParams::default(), &live).await
 }
 
+/// A condition: its type, reason and message when true, reason and message when false.
+type Row = (
+    &'static str,
+    Option<(&'static str, String)>,
+    (&'static str, &'static str),
+);
+
 /// The five conditions of a terminating namespace; one whose status stays keeps its transition time.
 fn conditions(before: &[NamespaceCondition], remains: &Remains, now: Timestamp) -> Vec<NamespaceCondition> {
-    let some_of = |counts: &BTreeMap<String, usize>, what: &dyn Fn(&str, usize) -> String| {
-        counts
-            .iter()
-            .map(|(name, count)| what(name, *count))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let resources = some_of(&remains.objects, &|name, count| {
-        format!("{name} has {count} resource instances")
-    });
-    let holding = some_of(&remains.finalizers, &|name, count| {
-        format!("{name} in {count} resource instances")
-    });
-    let rows = [
+    let rows = rows(remains);
+    let mut after: Vec<NamespaceCondition> = before
+        .iter()
+        .filter(|c| !rows.iter().any(|(type_, _, _)| c.type_ == *type_))
+        .cloned()
+        .collect();
+    for (type_, problem, fine) in rows {
+        let (status, reason, message) = match problem {
+            Some((reason, message)) => ("True", reason, message),
+            None => ("False", fine.0, fine.1.to_owned()),
+        };
+        let standing = before.iter().find(|c| c.type_ == type_);
+        let since = standing
+            .filter(|c| c.status == status)
+            .and_then(|c| c.last_transition_time.clone());
+        after.push(NamespaceCondition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            last_transition_time: since.or(Some(Time(now))),
+        });
+    }
+    after
+}
+
+/// Counts as a list of `what` it says of each.
+fn listed(counts: &BTreeMap<String, usize>, what: &str) -> String {
+    let parts = counts
+        .iter()
+        .map(|(name, count)| format!("{name} {what} {count} resource instances"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn rows(remains: &Remains) -> [Row; 5] {
+    let resources = listed(&remains.objects, "has");
+    let holding = listed(&remains.finalizers, "in");
+    [
         (
             "NamespaceDeletionDiscoveryFailure",
             (!remains.undiscovered.is_empty()).then(|| {
@@ -372,30 +403,7 @@ fn conditions(before: &[NamespaceCondition], remains: &Remains, now: Timestamp) 
                 "All content-preserving finalizers finished",
             ),
         ),
-    ];
-    let mut after: Vec<NamespaceCondition> = before
-        .iter()
-        .filter(|c| !rows.iter().any(|(type_, _, _)| c.type_ == *type_))
-        .cloned()
-        .collect();
-    for (type_, problem, fine) in rows {
-        let (status, reason, message) = match problem {
-            Some((reason, message)) => ("True", reason, message),
-            None => ("False", fine.0, fine.1.to_owned()),
-        };
-        let standing = before.iter().find(|c| c.type_ == type_);
-        let since = standing
-            .filter(|c| c.status == status)
-            .and_then(|c| c.last_transition_time.clone());
-        after.push(NamespaceCondition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(message),
-            last_transition_time: since.or(Some(Time(now))),
-        });
-    }
-    after
+    ]
 }
 
 #[cfg(test)]

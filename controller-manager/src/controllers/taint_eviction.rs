@@ -223,7 +223,8 @@ mod tests {
             ..Toleration::default()
         };
         let taint = |key: &str| (taints::taint(key, NO_EXECUTE, None), at(100));
-        let table: [(Vec<Toleration>, Vec<(Taint, Timestamp)>, Option<i64>, bool); 6] = [
+        type Row = (Vec<Toleration>, Vec<(Taint, Timestamp)>, Option<i64>, bool);
+        let table: [Row; 6] = [
             (vec![], vec![taint("a")], None, true),
             (vec![], vec![], None, false),
             (vec![toleration("a", None)], vec![taint("a")], None, false),

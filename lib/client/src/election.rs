@@ -73,7 +73,7 @@ struct Seen {
 /// The next write, if any.
 #[derive(Debug, PartialEq)]
 enum Step {
-    Create(Lease),
+    Create(Box<Lease>),
     Update(Box<Lease>),
     Wait,
 }
@@ -89,14 +89,14 @@ fn next_step(config: &Config, seen: Option<&Seen>, now: Instant, wall: Timestamp
         ..LeaseSpec::default()
     };
     let Some(seen) = seen else {
-        return Step::Create(Lease {
+        return Step::Create(Box::new(Lease {
             metadata: ObjectMeta {
                 namespace: Some(config.namespace.clone()),
                 name: Some(config.name.clone()),
                 ..ObjectMeta::default()
             },
             spec: Some(wanted(None, 0)),
-        });
+        }));
     };
     let spec = seen.lease.spec.clone().unwrap_or_default();
     let holder = spec.holder_identity.as_deref().unwrap_or_default();

@@ -83,7 +83,8 @@ impl Graph {
         self.nodes.get(uid)
     }
 
-    pub fn len(&self) -> usize {
+    /// Objects known, virtual ones included.
+    pub fn size(&self) -> usize {
         self.nodes.len()
     }
 
@@ -311,7 +312,7 @@ mod tests {
         let mut graph = Graph::default();
         graph.apply(seen("p", &["r"]));
         graph.remove("p");
-        assert_eq!(graph.len(), 0);
+        assert_eq!(graph.size(), 0);
     }
 
     #[test]

@@ -86,7 +86,7 @@ async fn watch_all(collector: Arc<Collector>, client: Client, ready: watch::Send
                 ready.send_replace(true);
                 tracing::debug!(
                     resources = watches.len(),
-                    objects = collector.graph.lock().len(),
+                    objects = collector.graph.lock().size(),
                     "watching"
                 );
             }

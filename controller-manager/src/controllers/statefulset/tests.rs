@@ -93,7 +93,8 @@ fn ordinals_come_and_go_in_order() {
     let revision = revision(&two);
     let name = revision.metadata.name.clone().unwrap();
     let up = |n| pod(n, &name, "Running", true);
-    let table: [(i32, &str, Vec<Arc<Pod>>, &[&str]); 8] = [
+    type Row = (i32, &'static str, Vec<Arc<Pod>>, &'static [&'static str]);
+    let table: [Row; 8] = [
         (2, "OrderedReady", vec![], &["+data-db-0", "+db-0"]),
         (
             2,
