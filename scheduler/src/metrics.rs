@@ -47,7 +47,7 @@ impl Metrics {
             preemption_attempts: Counter::default(),
             pending: Family::default(),
         };
-        let attempts = "Number of attempts to schedule pods, by the result.";
+        let attempts = "Number of attempts to schedule pods, by the result";
         registry.register("scheduler_schedule_attempts", attempts, metrics.attempts.clone());
         let algorithm = "Scheduling algorithm latency in seconds";
         registry.register(
@@ -55,7 +55,7 @@ impl Metrics {
             algorithm,
             metrics.algorithm.clone(),
         );
-        let sli = "E2e latency for a pod being scheduled, from first queued to bound.";
+        let sli = "E2e latency for a pod being scheduled, from first queued to bound";
         registry.register(
             "scheduler_pod_scheduling_sli_duration_seconds",
             sli,
@@ -73,7 +73,7 @@ impl Metrics {
             attempts,
             metrics.preemption_attempts.clone(),
         );
-        let pending = "Number of pending pods, by the queue type.";
+        let pending = "Number of pending pods, by the queue type";
         registry.register("scheduler_pending_pods", pending, metrics.pending.clone());
         metrics
     }

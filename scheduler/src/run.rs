@@ -66,10 +66,11 @@ pub async fn run(flags: Flags, shutdown: Shutdown) -> Result<()> {
     };
     let config = election_config(&flags, &file)?;
     let recorder = keelson_client::Recorder::new(client.clone(), "default-scheduler", None);
-    let electing = election::run(client, config, Some(recorder), shutdown, lead);
+    let mut electing = std::pin::pin!(election::run(client, config, Some(recorder), shutdown, lead));
     tokio::select! {
-        result = electing => result?,
-        () = looping => {}
+        result = &mut electing => result?,
+        // The loop ends at shutdown; the lease is then given back, so that a successor need not wait for its end.
+        () = looping => electing.await?,
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ impl Server {
         registry: &Registry,
     ) -> Self {
         let outcomes = Family::default();
-        let help = "Counter of response status codes.";
+        let help = "Counter of response status codes";
         registry.register("coredns_dns_responses", help, Family::clone(&outcomes));
         Self {
             zone,
