@@ -75,16 +75,7 @@ impl TryFrom<&Flags> for Config {
             configuration::duration(field, text.as_deref())
                 .map(|found| found.unwrap_or(Duration::from_secs(default)))
         };
-        let hostname = machine::hostname();
-        let node_name = flags
-            .hostname_override
-            .clone()
-            .unwrap_or(hostname)
-            .trim()
-            .to_lowercase();
-        if node_name.is_empty() {
-            return Err("the host has no name: set --hostname-override".into());
-        }
+        let node_name = node_name(flags)?;
         Ok(Config {
             hostname: node_name.clone(),
             node_name,
@@ -149,6 +140,14 @@ fn read(path: Option<&Path>) -> Result<KubeletConfiguration, String> {
     let text = std::fs::read_to_string(path).map_err(|e| e.to_string());
     text.and_then(|text| configuration::parse(&text))
         .map_err(|e| format!("--config {}: {e}", path.display()))
+}
+
+fn node_name(flags: &Flags) -> Result<String, String> {
+    let name = flags.hostname_override.clone().unwrap_or_else(machine::hostname);
+    match name.trim() {
+        "" => Err("the host has no name: set --hostname-override".into()),
+        name => Ok(name.to_lowercase()),
+    }
 }
 
 /// Settings that would be silently wrong are errors.
