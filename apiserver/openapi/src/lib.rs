@@ -4,10 +4,13 @@
 //! table, descriptions from k8s-openapi (compressed at build time). A document is made when asked for and not kept; its hash
 //! is of what it is made from, so asking for the index makes none of them.
 //!
-//! Left out: documents of custom and aggregated resources, the deprecated `/watch/` paths, the protobuf form.
+//! v2 comes in JSON and in protobuf, v3 in JSON.
+//!
+//! Left out: documents of custom and aggregated resources, the deprecated `/watch/` paths, the protobuf form of v3.
 
 mod descriptions;
 mod paths;
+mod protobuf;
 mod schema;
 
 use std::collections::BTreeSet;
@@ -18,13 +21,24 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
 use descriptions::Descriptions;
+use protobuf::Protobuf;
 use schema::Form;
 
 /// The whole API as OpenAPI v2 (Swagger), in JSON. `version` is the server's (`v1.36.0`).
 pub fn v2(version: &str) -> Vec<u8> {
+    swagger(Document::default(), version)
+}
+
+/// The same in protobuf, as `openapi.v2.Document`.
+pub fn v2_protobuf(version: &str) -> Vec<u8> {
+    swagger(Protobuf::default(), version)
+}
+
+fn swagger(mut out: impl Writer, version: &str) -> Vec<u8> {
     let served: Vec<&ResourceInfo> = served().collect();
     let descriptions = Descriptions::load();
-    let mut out = Document::open(&json!({"swagger": "2.0", "info": info(version)}));
+    out.entry("swagger", &"2.0".into());
+    out.entry("info", &info(version));
     out.section("paths");
     for (path, item) in paths::items(&served, Form::V2) {
         out.entry(&path, &item);
@@ -36,8 +50,8 @@ pub fn v2(version: &str) -> Vec<u8> {
     }
     out.close();
     let token = json!({"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"});
-    out.field("securityDefinitions", &json!({"BearerToken": token}));
-    out.field("security", &json!([{"BearerToken": []}]));
+    out.entry("securityDefinitions", &json!({"BearerToken": token}));
+    out.entry("security", &json!([{"BearerToken": []}]));
     out.finish()
 }
 
@@ -45,7 +59,9 @@ pub fn v2(version: &str) -> Vec<u8> {
 pub fn v3(path: &str, version: &str) -> Option<Vec<u8>> {
     let served: Vec<&ResourceInfo> = served().filter(|one| document_of(one) == path).collect();
     let known = !served.is_empty();
-    let mut out = Document::open(&json!({"openapi": "3.0.0", "info": info(version)}));
+    let mut out = Document::default();
+    out.entry("openapi", &"3.0.0".into());
+    out.entry("info", &info(version));
     out.section("paths");
     let items = if known {
         paths::items(&served, Form::V3)
@@ -56,7 +72,8 @@ pub fn v3(path: &str, version: &str) -> Option<Vec<u8>> {
         out.entry(&path, &item);
     }
     out.close();
-    out.nested("components", "schemas");
+    out.section("components");
+    out.section("schemas");
     let roots = if known {
         paths::roots(&served)
     } else {
@@ -68,7 +85,7 @@ pub fn v3(path: &str, version: &str) -> Option<Vec<u8>> {
     }
     out.close();
     let token = json!({"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"});
-    out.field("securitySchemes", &json!({"BearerToken": token}));
+    out.entry("securitySchemes", &json!({"BearerToken": token}));
     out.close();
     Some(out.finish())
 }
@@ -83,7 +100,7 @@ pub fn v3_index(version: &str) -> Vec<u8> {
     json!({"paths": paths}).to_string().into_bytes()
 }
 
-/// The hash of a document: changes whenever its text does. `path` is `v2` or one of [`documents`].
+/// The hash of a document: changes whenever its text does. `path` is `v2`, `v2.protobuf` or one of [`documents`].
 pub fn hash(path: &str, version: &str) -> String {
     let mut hasher = Sha512::new();
     for part in [
@@ -129,54 +146,50 @@ fn info(version: &str) -> Value {
     json!({"title": "Kubernetes", "version": version})
 }
 
-/// JSON text written entry by entry, so that no document stands in memory twice.
+/// A document written entry by entry, so that none stands in memory twice.
+trait Writer {
+    /// A field of the document, or of the section being written.
+    fn entry(&mut self, key: &str, value: &Value);
+    /// Starts a field that is an object, to be written by its entries.
+    fn section(&mut self, key: &str);
+    /// Ends what was started last.
+    fn close(&mut self);
+    fn finish(self) -> Vec<u8>;
+}
+
+/// A document as JSON text.
+#[derive(Default)]
 struct Document {
     text: Vec<u8>,
-    /// The next entry is the first of its object.
-    first: bool,
 }
 
 impl Document {
-    /// Starts with the fields of an object.
-    fn open(fields: &Value) -> Self {
-        let mut text = fields.to_string().into_bytes();
-        text.pop();
-        Self { text, first: false }
-    }
-
     fn key(&mut self, key: &str) {
-        if !self.first {
-            self.text.push(b',');
+        match self.text.last() {
+            None => self.text.push(b'{'),
+            // The first of its section.
+            Some(b'{') => {}
+            Some(_) => self.text.push(b','),
         }
-        self.first = false;
         self.text
             .extend_from_slice(Value::from(key).to_string().as_bytes());
         self.text.push(b':');
     }
+}
 
+impl Writer for Document {
     fn entry(&mut self, key: &str, value: &Value) {
         self.key(key);
         serde_json::to_writer(&mut self.text, value).expect("writing to memory cannot fail");
     }
 
-    fn field(&mut self, key: &str, value: &Value) {
-        self.entry(key, value);
-    }
-
     fn section(&mut self, key: &str) {
         self.key(key);
         self.text.push(b'{');
-        self.first = true;
-    }
-
-    fn nested(&mut self, outer: &str, inner: &str) {
-        self.section(outer);
-        self.section(inner);
     }
 
     fn close(&mut self) {
         self.text.push(b'}');
-        self.first = false;
     }
 
     fn finish(mut self) -> Vec<u8> {

@@ -70,13 +70,7 @@ impl Form {
     /// # Errors
     /// 406 where no accepted media type is ours.
     pub fn negotiate(headers: &HeaderMap, query: &Query, watch: bool) -> Result<Self, Status> {
-        let mut accept = String::new();
-        for value in headers.get_all(ACCEPT) {
-            if !accept.is_empty() {
-                accept.push(',');
-            }
-            accept.push_str(value.to_str().unwrap_or_default());
-        }
+        let accept = accept(headers);
         let (encoding, shape) = if accept.trim().is_empty() {
             (Encoding::Json, Shape::Whole)
         } else {
@@ -92,6 +86,29 @@ impl Form {
             gzip: takes_gzip(headers),
         })
     }
+}
+
+/// The first of these media types that the client takes, in its order of preference; any will do for one that names none.
+pub fn media_type<'a>(headers: &HeaderMap, ours: &[&'a str]) -> Option<&'a str> {
+    let accept = accept(headers);
+    if accept.trim().is_empty() {
+        return ours.first().copied();
+    }
+    clauses(&accept).into_iter().find_map(|clause| {
+        let wanted = clause.split(';').next().unwrap_or_default().trim();
+        let takes = |one: &str| match wanted.split_once('/') {
+            Some((kind, "*")) => kind == "*" || one.split('/').next() == Some(kind),
+            _ => one.eq_ignore_ascii_case(wanted),
+        };
+        ours.iter().copied().find(|one| takes(one))
+    })
+}
+
+/// The Accept headers as one.
+fn accept(headers: &HeaderMap) -> String {
+    let values = headers.get_all(ACCEPT).into_iter();
+    let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
 }
 
 /// The clauses of an Accept header, best first.
@@ -235,6 +252,28 @@ mod tests {
             ("application/json;as=Nothing;v=v1;g=meta.k8s.io", false, None),
         ] {
             assert_eq!(form(accept, watch), want, "{accept}");
+        }
+    }
+
+    #[test]
+    fn documents_come_as_the_first_media_type_we_have() {
+        for (accept, want) in [
+            ("", Some("application/json")),
+            ("*/*", Some("application/json")),
+            ("application/*", Some("application/json")),
+            ("application/spec@v1", Some("application/spec@v1")),
+            (
+                "application/spec@v1, application/json;q=0.9",
+                Some("application/spec@v1"),
+            ),
+            ("application/other,Application/JSON", Some("application/json")),
+            ("application/other", None),
+            ("text/*", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            let ours = ["application/json", "application/spec@v1"];
+            assert_eq!(media_type(&headers, &ours), want, "{accept}");
         }
     }
 }
