@@ -21,6 +21,7 @@ command -v ip > /dev/null || missing+=(iproute2)
 command -v containerd > /dev/null || missing+=(containerd runc)
 [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 command -v busybox > /dev/null || missing+=(busybox-static)
+command -v curl > /dev/null || missing+=(curl)
 if [ ${#missing[@]} -gt 0 ]; then
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
