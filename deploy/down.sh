@@ -53,7 +53,7 @@ end_containers() {
 end_shims() {
     local proc
     for proc in /proc/[0-9]*; do
-        if tr '\0' ' ' < "$proc/cmdline" 2> /dev/null | grep -q "containerd-shim.* -address $socket"; then
+        if { tr '\0' ' ' < "$proc/cmdline"; } 2> /dev/null | grep -q "containerd-shim.* -address $socket"; then
             kill -KILL "${proc#/proc/}" 2> /dev/null || true
         fi
     done

@@ -40,8 +40,9 @@ say "documentation tests"
 cargo test --workspace --doc --locked -q
 [ $cluster = yes ] || exit 0
 
-say "building the release"
-cargo build --release --locked --bins
+say "building the programs"
+cargo build --workspace --locked --bins
+export KEELSON_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug
 export KEELSON_DIR=${KEELSON_DIR:-/var/lib/keelson/tests}
 finish() {
     code=$?
