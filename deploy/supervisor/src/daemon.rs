@@ -71,6 +71,10 @@ fn running(run_dir: &Path) -> Option<Pid> {
     let text = std::fs::read_to_string(run_dir.join("supervisor.pid")).ok()?;
     let pid: i32 = text.trim().parse().ok()?;
     let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    // The background process finds its own number: whoever started it may have written it already.
+    if pid.unsigned_abs() == std::process::id() {
+        return None;
+    }
     let ours = command.contains("keelson-supervisor") && command.contains(&run_dir.display().to_string());
     (ours && alive(Pid::from_raw(pid))).then(|| Pid::from_raw(pid))
 }
