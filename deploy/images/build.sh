@@ -32,7 +32,7 @@ if [ ! "$out/pause.tar" -nt "$here/pause.c" ] || [ ! "$out/pause.tar" -nt "$here
     gcc -Os -static -s -o "$work/pause/pause" "$here/pause.c"
     archive pause:1 "$work/pause" '["/pause"]'
 fi
-if [ ! "$out/web.tar" -nt "$here/web-init" ] || [ ! "$out/web.tar" -nt "$here/build.sh" ]; then
+if [ ! "$out/web.tar" -nt "$here/web-init" ] || [ ! "$out/web.tar" -nt "$here/fetch" ] || [ ! "$out/web.tar" -nt "$here/build.sh" ]; then
     root=$work/web
     mkdir -p "$root"/{bin,sbin,etc,tmp,www,root,var}
     chmod 1777 "$root/tmp"
@@ -43,5 +43,12 @@ if [ ! "$out/web.tar" -nt "$here/web-init" ] || [ ! "$out/web.tar" -nt "$here/bu
     printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' > "$root/etc/passwd"
     printf 'root:x:0:\nnogroup:x:65534:\n' > "$root/etc/group"
     install -m 755 "$here/web-init" "$root/web-init"
+    install -m 755 "$here/fetch" "$root/bin/fetch"
+    # A resolver that follows resolv.conf's search list as programs do: glibc's, by getent.
+    install -m 755 "$(command -v getent)" "$root/bin/getent"
+    for library in $(ldd "$(command -v getent)" | grep -o '/[^ ]*'); do
+        install -D "$library" "$root$library"
+    done
+    printf 'hosts: files dns\n' > "$root/etc/nsswitch.conf"
     archive web:1 "$root" '["/web-init"]'
 fi

@@ -336,15 +336,15 @@ impl Scheduler {
     /// Claims that wait for their first consumer's node.
     fn claims_to_select(&self, pod: &Pod) -> Vec<Box<str>> {
         let objects = &self.cluster.objects;
-        let unbound = |name: &&Box<str>| {
-            let key = (pod.class.namespace.clone(), (*name).clone());
+        let unbound = |name: &str| {
+            let key = (pod.class.namespace.clone(), Box::from(name));
             objects.claims.get(&key).is_some_and(|claim| !claim.bound)
         };
         let names = pod.class.volumes.iter().filter_map(|v| match v {
             Volume::Claim { name, .. } => Some(name),
             Volume::Disk { .. } => None,
         });
-        names.filter(unbound).cloned().collect()
+        names.filter(|name| unbound(name)).cloned().collect()
     }
 
     /// Pods known to be on a node or assumed there.

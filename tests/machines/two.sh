@@ -77,7 +77,10 @@ ready_nodes() { k get nodes --no-headers | grep -c ' Ready '; }
 
 pods_on() { k get pods -l app=web -o jsonpath="{range .items[?(@.spec.nodeName==\"$1\")]}{.metadata.name}{\"\\n\"}{end}"; }
 
-fetch_from() { k exec "$1" -- wget -qO- -T 3 "http://$2/"; }
+fetch_from() { k exec "$1" -- fetch "$2"; }
+
+# fetch_on MACHINE ADDRESS: from the machine itself, which has neither curl nor wget.
+fetch_on() { machine "$1" timeout 3 bash -c "exec 3<>/dev/tcp/$2/80; printf 'GET / HTTP/1.0\r\n\r\n' >&3; cat <&3"; }
 
 mkdir -p "$work"
 trap finish EXIT
@@ -127,7 +130,7 @@ until_true 30 "from the first machine's pod to the second's" equals "Hello from 
 until_true 30 "from the second machine's pod to the first's" equals "Hello from $on_one" fetch_from "$on_two" "$(ip_of "$on_one")"
 service=$(k get service web -o jsonpath='{.spec.clusterIP}')
 for name in one two; do
-    until_true 30 "the Service answers on machine $name" eval "machine $name busybox wget -qO- -T 3 http://$service/ | grep -q 'Hello from web'"
+    until_true 30 "the Service answers on machine $name" eval "fetch_on $name $service | grep -q 'Hello from web'"
 done
 until_true 30 "the name resolves in a pod of the second machine" eval "fetch_from $on_two web.default.svc.cluster.local | grep -q Hello"
 

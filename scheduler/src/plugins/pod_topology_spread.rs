@@ -135,10 +135,10 @@ impl Counted<'_> {
 }
 
 /// Resolves the topologies; a key no one asked to keep has no domains, so no node has its label.
-fn with_topology<'a>(
-    cluster: &'a Cluster,
+fn with_topology(
+    cluster: &Cluster,
     constraints: Vec<SpreadConstraint>,
-) -> Vec<(SpreadConstraint, &'a Topology)> {
+) -> Vec<(SpreadConstraint, &Topology)> {
     static NOWHERE: std::sync::LazyLock<Topology> = std::sync::LazyLock::new(Topology::default);
     let find = |c: &SpreadConstraint| cluster.topology(&c.topology_key).unwrap_or(&NOWHERE);
     constraints

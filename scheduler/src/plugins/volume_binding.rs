@@ -106,12 +106,10 @@ impl Filter for VolumeBinding {
                     "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
                 );
             };
-            let reaches = |terms: &Box<[_]>| {
-                terms
-                    .iter()
-                    .any(|t: &crate::model::labels::NodeTerm| t.matches(&at.node.name, &at.node.labels))
+            let reaches = |terms: &[crate::model::labels::NodeTerm]| {
+                terms.iter().any(|t| t.matches(&at.node.name, &at.node.labels))
             };
-            if !volume.node_terms.as_ref().is_none_or(reaches) {
+            if !volume.node_terms.as_deref().is_none_or(reaches) {
                 return Verdict::unresolvable("node(s) didn't match PersistentVolume's node affinity");
             }
         }
