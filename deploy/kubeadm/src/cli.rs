@@ -27,9 +27,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Set up the control plane of a new cluster on this machine
-    Init(InitArgs),
+    Init(Box<InitArgs>),
     /// Make this machine a worker of a cluster
-    Join(JoinArgs),
+    Join(Box<JoinArgs>),
     /// Manage bootstrap tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -308,8 +308,8 @@ pub fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Init(args) => init(args).await,
-        Command::Join(args) => join_machine(args).await,
+        Command::Init(args) => init(*args).await,
+        Command::Join(args) => join_machine(*args).await,
         Command::Token(command) => tokens(command).await,
         Command::Certs(CertsCommand::CheckExpiration(node)) => certs::check_expiration(&node.layout()),
         Command::Certs(CertsCommand::Renew {

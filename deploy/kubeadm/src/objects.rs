@@ -137,8 +137,11 @@ pub fn kubeadm_config(settings: &Settings) -> Value {
 
 /// The kubelet's configuration that every machine of the cluster starts from.
 pub fn kubelet_configuration(settings: &Settings) -> anyhow::Result<Value> {
+    // A local node's images were imported: one that is removed to free space could not be pulled again.
+    let image_collection_starts_percent = if settings.layout.is_local() { 100 } else { 85 };
     Ok(json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+        "imageGCHighThresholdPercent": image_collection_starts_percent,
         "authentication": {
             "anonymous": {"enabled": false},
             "webhook": {"enabled": true},

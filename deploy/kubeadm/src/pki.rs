@@ -60,80 +60,71 @@ pub fn subject(common_name: impl Into<String>, organizations: &[&str]) -> Subjec
 
 /// The table of certificates of a control-plane node.
 pub fn leaves(settings: &Settings) -> anyhow::Result<Vec<Leaf>> {
-    let etcd_sans = vec![
+    let mut leaves = api_leaves(settings)?;
+    leaves.extend(store_leaves(settings));
+    Ok(leaves)
+}
+
+/// What the API server shows to its clients, and to those it calls.
+fn api_leaves(settings: &Settings) -> anyhow::Result<Vec<Leaf>> {
+    let client = |file, ca, subject| Leaf {
+        file,
+        ca,
+        subject,
+        server: false,
+        client: true,
+        sans: vec![],
+    };
+    let kubelet_client = subject("kube-apiserver-kubelet-client", &["kubeadm:cluster-admins"]);
+    Ok(vec![
+        Leaf {
+            file: "apiserver",
+            ca: "ca",
+            subject: subject("kube-apiserver", &[]),
+            server: true,
+            client: false,
+            sans: server_sans(settings)?,
+        },
+        client("apiserver-kubelet-client", "ca", kubelet_client),
+        client(
+            "front-proxy-client",
+            "front-proxy-ca",
+            subject("front-proxy-client", &[]),
+        ),
+        client(
+            "apiserver-etcd-client",
+            "etcd/ca",
+            subject("kube-apiserver-etcd-client", &[]),
+        ),
+    ])
+}
+
+/// What the store's members show to clients and to each other.
+fn store_leaves(settings: &Settings) -> Vec<Leaf> {
+    let sans = vec![
         settings.node_name.clone(),
         "localhost".to_owned(),
         settings.advertise_address.to_string(),
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
     ];
-    let leaf = |file, ca, subject, server, client, sans| Leaf {
+    let both = |file| Leaf {
         file,
-        ca,
-        subject,
-        server,
-        client,
-        sans,
+        ca: "etcd/ca",
+        subject: subject(&settings.node_name, &[]),
+        server: true,
+        client: true,
+        sans: sans.clone(),
     };
-    let admins = ["kubeadm:cluster-admins"];
-    Ok(vec![
-        leaf(
-            "apiserver",
-            "ca",
-            subject("kube-apiserver", &[]),
-            true,
-            false,
-            server_sans(settings)?,
-        ),
-        leaf(
-            "apiserver-kubelet-client",
-            "ca",
-            subject("kube-apiserver-kubelet-client", &admins),
-            false,
-            true,
-            vec![],
-        ),
-        leaf(
-            "front-proxy-client",
-            "front-proxy-ca",
-            subject("front-proxy-client", &[]),
-            false,
-            true,
-            vec![],
-        ),
-        leaf(
-            "etcd/server",
-            "etcd/ca",
-            subject(&settings.node_name, &[]),
-            true,
-            true,
-            etcd_sans.clone(),
-        ),
-        leaf(
-            "etcd/peer",
-            "etcd/ca",
-            subject(&settings.node_name, &[]),
-            true,
-            true,
-            etcd_sans,
-        ),
-        leaf(
-            "etcd/healthcheck-client",
-            "etcd/ca",
-            subject("kube-etcd-healthcheck-client", &["system:masters"]),
-            false,
-            true,
-            vec![],
-        ),
-        leaf(
-            "apiserver-etcd-client",
-            "etcd/ca",
-            subject("kube-apiserver-etcd-client", &[]),
-            false,
-            true,
-            vec![],
-        ),
-    ])
+    let checker = Leaf {
+        file: "etcd/healthcheck-client",
+        ca: "etcd/ca",
+        subject: subject("kube-etcd-healthcheck-client", &["system:masters"]),
+        server: false,
+        client: true,
+        sans: vec![],
+    };
+    vec![both("etcd/server"), both("etcd/peer"), checker]
 }
 
 fn server_sans(settings: &Settings) -> anyhow::Result<Vec<String>> {

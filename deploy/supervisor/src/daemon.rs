@@ -170,7 +170,7 @@ impl Supervisor {
     fn start_due(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         for one in &mut self.running {
-            if !one.due.is_some_and(|due| due <= now) {
+            if one.due.is_none_or(|due| due > now) {
                 continue;
             }
             one.due = None;
