@@ -6,9 +6,10 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
 use kube::Api;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 
 use crate::informer::Object;
+use crate::watch_failures::WatchFailures;
 
 /// What a watch saw.
 #[derive(Debug)]
@@ -29,17 +30,19 @@ pub struct Changes<K> {
     listed: HashSet<String>,
     ready: VecDeque<Change<K>>,
     synced: bool,
+    failures: WatchFailures,
 }
 
 /// Watches one kind; `key` names an object for as long as it exists.
 pub fn changes<K: Object>(api: Api<K>, config: watcher::Config, key: fn(&K) -> String) -> Changes<K> {
     Changes {
-        events: Box::pin(watcher::watcher(api, config).default_backoff()),
+        events: Box::pin(watcher::watcher(api, config)),
         key,
         known: HashSet::new(),
         listed: HashSet::new(),
         ready: VecDeque::new(),
         synced: false,
+        failures: WatchFailures::new(K::kind(&())),
     }
 }
 
@@ -59,15 +62,15 @@ impl<K: Object> Changes<K> {
             }
             match self.events.next().await? {
                 Ok(event) => self.take(event),
-                Err(error) => {
-                    let kind = K::kind(&());
-                    tracing::warn!(%kind, error = keelson_base::error::chain(&error), "watch failed");
-                }
+                Err(error) => self.failures.failed(&error).await,
             }
         }
     }
 
     fn take(&mut self, event: watcher::Event<K>) {
+        if !matches!(event, watcher::Event::Init) {
+            self.failures.succeeded();
+        }
         match event {
             watcher::Event::Init => self.listed.clear(),
             watcher::Event::InitApply(object) => {
@@ -128,6 +131,7 @@ mod tests {
             listed: HashSet::new(),
             ready: VecDeque::new(),
             synced: false,
+            failures: WatchFailures::new("ConfigMap"),
         };
         let mut told = Vec::new();
         while let Some(change) = changes.next().await {

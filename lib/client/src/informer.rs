@@ -9,7 +9,6 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::watcher;
@@ -21,6 +20,7 @@ use tokio::sync::watch;
 use crate::limits;
 use crate::store::{Event, IndexFn, Key, Store};
 use crate::subscription::{Shared as Queue, Subscription};
+use crate::watch_failures::WatchFailures;
 
 /// What an informer can hold: any k8s-openapi kind.
 pub trait Object:
@@ -225,53 +225,18 @@ impl<K: Object> Informer<K> {
 
 async fn feed<K: Object>(informer: Informer<K>, api: Api<K>, config: watcher::Config) {
     let mut stream = std::pin::pin!(watcher::watcher(api, config));
-    let mut pause = limits::WATCH_BACKOFF_MIN;
+    let mut failures = WatchFailures::new(K::kind(&()));
     while let Some(next) = stream.next().await {
         match next {
             Ok(event) => {
-                pause = limits::WATCH_BACKOFF_MIN;
+                if !matches!(event, watcher::Event::Init) {
+                    failures.succeeded();
+                }
                 informer.handle(event);
             }
-            Err(error) => {
-                let wait = if refused(&error) {
-                    limits::WATCH_BACKOFF_REFUSED
-                } else {
-                    pause
-                };
-                pause = (pause * 2).min(limits::WATCH_BACKOFF_MAX);
-                let kind = K::kind(&());
-                if expired(&error) {
-                    tracing::debug!(%kind, "watch is too old; listing again");
-                    continue;
-                }
-                tracing::warn!(%kind, error = keelson_base::error::chain(&error), "watch failed");
-                tokio::time::sleep(jittered(wait)).await;
-            }
+            Err(error) => failures.failed(&error).await,
         }
     }
-}
-
-/// Between `pause` and 1.5 times it, so that a returning server is not hit by all at once.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(1.0 + rand::random::<f64>() / 2.0)
-}
-
-fn status(error: &watcher::Error) -> Option<u16> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status.code),
-        _ => None,
-    }
-}
-
-fn refused(error: &watcher::Error) -> bool {
-    matches!(status(error), Some(403..=405))
-}
-
-fn expired(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchError(_)) && status(error) == Some(410)
 }
 
 /// A cache of any kind, for waiting until it shows a write.

@@ -17,12 +17,14 @@ pub mod informer;
 mod limits;
 pub mod store;
 pub mod subscription;
+pub mod watch_failures;
 
 pub use connection::{ConnectError, Connection, Token, connect, connect_config, load_config};
 pub use events::{EventType, Recorder};
 pub use informer::{Cache, Informer, Informers, Object, Progress, informer};
 pub use store::{Event, Key};
 pub use subscription::Subscription;
+pub use watch_failures::WatchFailures;
 
 pub use k8s_openapi;
 pub use kube;

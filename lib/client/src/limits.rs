@@ -8,7 +8,11 @@ pub const LIST_PAGE_SIZE: u32 = 500;
 pub const WATCH_BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between tries of a list or watch while the server is away.
 pub const WATCH_BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// Pause before a resource the server does not serve (or forbids) is asked for again.
+/// Without a failure for this long a watch counts as well; longer than a try to connect and a pause take together.
+pub const WATCH_QUIET: Duration = Duration::from_secs(15);
+/// How long a refused watch (403, 404) is retried as if the server were starting.
+pub const WATCH_REFUSED_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause before a resource the server does not serve (or forbids) for longer is asked for again.
 pub const WATCH_BACKOFF_REFUSED: Duration = Duration::from_secs(10);
 /// Events waiting to be written; more are dropped (client-go's broadcaster: 1000).
 pub const EVENTS_QUEUED_MAX: usize = 1000;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use keelson_base::Shutdown;
+use keelson_client::WatchFailures;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher;
@@ -137,8 +138,11 @@ async fn feed(
     let mut listed = Some(listed);
     let mut known: Vec<Uid> = Vec::new();
     let mut fresh: Vec<Uid> = Vec::new();
-    let mut pause = Duration::from_millis(100);
+    let mut failures = WatchFailures::new(resource.kind.as_str());
     while let Some(event) = stream.next().await {
+        if matches!(&event, Ok(seen) if !matches!(seen, watcher::Event::Init)) {
+            failures.succeeded();
+        }
         let object = match event {
             Ok(watcher::Event::Init) => {
                 fresh.clear();
@@ -181,13 +185,10 @@ async fn feed(
                 continue;
             }
             Err(error) => {
-                tracing::debug!(%kind, error = keelson_base::error::chain(&error), "metadata watch failed");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(10));
+                failures.failed(&error).await;
                 continue;
             }
         };
-        pause = Duration::from_millis(100);
         if let Some(seen) = seen(&object, &api_version, &kind) {
             let work = collector.graph.lock().apply(seen);
             collector.enqueue(work);
