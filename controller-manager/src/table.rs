@@ -203,20 +203,52 @@ impl Entry {
 
 /// Names upstream knows and this release does not have; asking for them is no mistake, but does nothing.
 const ABSENT: &[&str] = &[
-    "attachdetach-controller",
-    "attachdetach",
+    "cloud-node-lifecycle",
+    "cloud-node-lifecycle-controller",
+    "cronjob",
+    "cronjob-controller",
+    "device-taint-eviction-controller",
+    "endpointslice-mirroring-controller",
+    "endpointslicemirroring",
+    "ephemeral-volume",
+    "ephemeral-volume-controller",
     "horizontal-pod-autoscaler-controller",
     "horizontalpodautoscaling",
-    "persistentvolume-binder-controller",
-    "persistentvolume-binder",
-    "persistentvolume-expander-controller",
-    "persistentvolume-expander",
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+    "legacy-serviceaccount-token-cleaner-controller",
+    "legacy-service-account-token-cleaner",
     "node-route-controller",
+    "persistentvolume-attach-detach-controller",
+    "attachdetach",
+    "persistentvolume-binder",
+    "persistentvolume-binder-controller",
+    "persistentvolume-expander",
+    "persistentvolume-expander-controller",
+    "persistentvolume-protection-controller",
+    "pv-protection",
+    "persistentvolumeclaim-protection-controller",
+    "pvc-protection",
+    "podcertificaterequest-cleaner-controller",
+    "resource-claim-controller",
+    "resourceclaim-controller",
+    "resourcequota",
+    "resourcequota-controller",
     "route",
-    "service-lb-controller",
+    "selinux-warning-controller",
     "service",
-    "cloud-node-lifecycle-controller",
-    "cloud-node-lifecycle",
+    "service-cidr-controller",
+    "service-lb-controller",
+    "serviceaccount-token",
+    "serviceaccount-token-controller",
+    "storage-version-migrator-controller",
+    "storageversion-garbage-collector-controller",
+    "storage-version-gc",
+    "ttl",
+    "ttl-controller",
+    "ttl-after-finished",
+    "ttl-after-finished-controller",
+    "validatingadmissionpolicy-status-controller",
+    "volumeattributesclass-protection-controller",
 ];
 
 /// Refuses names that are no controller's.
@@ -235,8 +267,21 @@ pub fn check_names(asked: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The names asked for that are upstream's and not built here.
+fn absent(asked: &[String]) -> Vec<&str> {
+    let asked = asked.iter().map(String::as_str);
+    asked.filter(|name| ABSENT.contains(name)).collect()
+}
+
 /// Starts all enabled controllers and returns when they have ended after shutdown.
 pub async fn run_enabled(context: &Context, credentials: &Credentials) {
+    let absent = absent(&context.config.controllers);
+    if !absent.is_empty() {
+        tracing::info!(
+            controllers = absent.join(","),
+            "asked for by --controllers but not built in this release; they do not run"
+        );
+    }
     let enabled = CONTROLLERS
         .iter()
         .filter(|entry| entry.is_enabled(&context.config.controllers));
@@ -285,6 +330,19 @@ mod tests {
         let modules = include_str!("controllers/mod.rs").matches("pub mod ").count();
         // certificates has three rows, bootstrap two.
         assert_eq!(CONTROLLERS.len(), modules + 3);
+    }
+
+    #[test]
+    fn upstreams_names_are_taken_and_others_are_not() {
+        let words = |words: &[&str]| -> Vec<String> { words.iter().map(|s| (*s).to_owned()).collect() };
+        let asked = words(&["*", "cronjob", "-ttl", "deployment", "resourcequota-controller"]);
+        check_names(&asked).unwrap();
+        assert_eq!(absent(&asked), ["cronjob", "resourcequota-controller"]);
+        let refused = check_names(&words(&["nosuch"])).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("\"nosuch\" is not in the list of known controllers"),
+            "{refused}"
+        );
     }
 
     #[test]
