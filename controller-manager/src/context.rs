@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::limits;
 
 /// One controller's surroundings. Informers and metrics are shared by all; the client is its own when controllers
 /// have service accounts.
@@ -140,7 +141,7 @@ impl Context {
         self.shutdown.wait().await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(5), all).await.is_err() {
+        if tokio::time::timeout(limits::END_WAIT, all).await.is_err() {
             tracing::warn!("some controllers did not end in time; their writes may be cut off");
         }
     }

@@ -16,3 +16,5 @@ pub const GC_ABSENT_OWNERS_MAX: usize = 500;
 pub const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
 /// Lifetime asked for the tokens controllers use.
 pub const TOKEN_LIFETIME_S: i64 = 3600;
+/// How long writes under way at shutdown may take before the lease is released over them.
+pub const END_WAIT: Duration = Duration::from_secs(1);

@@ -2,11 +2,16 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::Shutdown;
 
 /// Worker threads of a component that mostly waits (scheduler, controllers, node agents).
 pub const WORKERS_FEW: usize = 1;
+
+/// How long work on blocking threads (file removal, name lookups) may go on once the component has returned. What must
+/// be complete the component awaits itself; the rest survives being cut off, as it survives `kill -9`.
+const BLOCKING_GRACE: Duration = Duration::from_millis(100);
 
 /// Runs a component until it returns: 0 after a clean end, 1 with the error's chain logged otherwise.
 ///
@@ -21,7 +26,7 @@ where
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(64)
-        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .thread_keep_alive(Duration::from_secs(5))
         .thread_name(component)
         .enable_all()
         .build();
@@ -39,7 +44,7 @@ where
         crate::notify::stopping();
         outcome
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(BLOCKING_GRACE);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

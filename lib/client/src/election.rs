@@ -17,6 +17,7 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 
 use crate::events::{EventType, Recorder};
+use crate::limits;
 
 /// Which lease, who, how fast.
 #[derive(Clone, Debug)]
@@ -235,14 +236,11 @@ impl Candidate {
     }
 
     async fn release(&mut self) {
-        let Some(seen) = self.seen.as_ref().filter(|_| self.holds()) else {
+        if !self.holds() {
             return;
-        };
-        let lease = released(&seen.lease, Timestamp::now());
-        let params = PostParams::default();
-        let write = self.api.replace(&self.config.name, &params, &lease);
-        match tokio::time::timeout(self.config.retry_period, write).await {
-            Ok(Ok(_)) => tracing::info!(lease = self.config.name, "released the lease"),
+        }
+        match tokio::time::timeout(limits::RELEASE_TIMEOUT, self.give_back()).await {
+            Ok(Ok(())) => tracing::info!(lease = self.config.name, "released the lease"),
             Ok(Err(error)) => {
                 tracing::warn!(
                     lease = self.config.name,
@@ -252,6 +250,28 @@ impl Candidate {
             }
             Err(_) => tracing::warn!(lease = self.config.name, "releasing the lease timed out"),
         }
+    }
+
+    async fn give_back(&mut self) -> Result<(), kube::Error> {
+        match self.write_released().await {
+            // A renewal that was cut off here may have reached the server.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                self.observe().await?;
+                self.write_released().await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Nothing is written when the lease is another's by now.
+    async fn write_released(&self) -> Result<(), kube::Error> {
+        let Some(seen) = self.seen.as_ref().filter(|_| self.holds()) else {
+            return Ok(());
+        };
+        let lease = released(&seen.lease, Timestamp::now());
+        let params = PostParams::default();
+        self.api.replace(&self.config.name, &params, &lease).await?;
+        Ok(())
     }
 }
 

@@ -26,3 +26,5 @@ pub const PING_AFTER_IDLE: Duration = Duration::from_secs(30);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often, at most, certificate files are checked for a change.
 pub const CERTIFICATE_CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// How long giving a lease back may take at shutdown; the API server may be ending too.
+pub const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
