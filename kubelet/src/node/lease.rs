@@ -10,23 +10,33 @@ use kube::api::{Api, PostParams};
 use std::time::Duration;
 
 const NAMESPACE: &str = "kube-node-lease";
-const RETRY: Duration = Duration::from_secs(1);
+/// Pauses after failures, upstream's: the namespace or the server itself may come a moment after the node.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(7);
 
 /// Renews for ever at a quarter of the duration.
 pub async fn keep(client: kube::Client, node: Informer<Node>, name: String, duration_s: i32) {
     let api: Api<Lease> = Api::namespaced(client, NAMESPACE);
     let period = Duration::from_secs(u64::from(duration_s.max(4).unsigned_abs()) / 4);
     let mut held: Option<Lease> = None;
+    let mut pause = RETRY_MIN;
     loop {
         let owner = node.get("", &name).and_then(|n| n.metadata.uid.clone());
         match renew(&api, held.take(), &name, owner.as_deref(), duration_s).await {
             Ok(lease) => {
                 held = Some(lease);
+                pause = RETRY_MIN;
                 tokio::time::sleep(period).await;
             }
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "lease not renewed; retrying");
-                tokio::time::sleep(RETRY).await;
+                // A lease cannot be made before its namespace; that is the start of a cluster, not a fault.
+                if pause == RETRY_MIN {
+                    tracing::warn!(error = %chain(&error), "lease not renewed; retrying");
+                } else {
+                    tracing::debug!(error = %chain(&error), "lease not renewed; retrying");
+                }
+                tokio::time::sleep(pause.min(period)).await;
+                pause = (pause * 2).min(RETRY_MAX);
             }
         }
     }

@@ -1,4 +1,7 @@
 //! Registers the node and keeps its status: looks every ten seconds, writes on change and every five minutes.
+//!
+//! While the runtime or its network is not ready the runtime is asked for its status several times a second (CRI has
+//! no event for it), and a change is written at once; after a minute of that, at the usual pace.
 
 use super::conditions::Health;
 use super::{machine, object};
@@ -8,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, ObjectReference};
 use keelson_base::error::chain;
 use keelson_client::EventType;
+use keelson_proto::cri::v1::{RuntimeHandler, StatusResponse};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use std::sync::Arc;
@@ -15,6 +19,14 @@ use std::time::{Duration, Instant};
 
 /// Memory below which the node is under pressure (`memory.available<100Mi`).
 const MEMORY_AVAILABLE_MIN: i64 = 100 << 20;
+
+/// Pause between looks at a runtime that is not ready, and for how long it is looked at so often.
+const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(150);
+const CLOSE_LOOKS_FOR: Duration = Duration::from_secs(60);
+
+/// Pauses after a failed write.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(7);
 
 /// How the status is kept.
 #[derive(Clone, Debug)]
@@ -67,26 +79,64 @@ pub async fn keep(host: Arc<Host>, facts: object::Facts, schedule: Schedule) {
     let api: Api<Node> = Api::all(host.client.clone());
     let mut last: Option<(NodeStatus, Instant)> = None;
     let mut cidr = facts.pod_cidr.clone();
+    let mut not_ready_since: Option<Instant> = None;
+    let mut pause = RETRY_MIN;
     loop {
         match update(&host, &api, &facts, &mut last, &schedule, &mut cidr).await {
-            Ok(ready) => {
-                // Until the network is up the node is looked at closely: it is not ready for the lack of it.
-                let pause = if ready {
-                    schedule.look_every
-                } else {
-                    Duration::from_millis(500)
-                };
-                tokio::time::sleep(pause).await;
+            Ok(not_ready) if not_ready.is_empty() => {
+                not_ready_since = None;
+                pause = RETRY_MIN;
+                tokio::time::sleep(schedule.look_every).await;
+            }
+            Ok(not_ready) => {
+                pause = RETRY_MIN;
+                let since = *not_ready_since.get_or_insert_with(Instant::now);
+                runtime_changed(&host, &facts.name, &not_ready, &cidr, since, schedule.look_every).await;
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "node status not updated; retrying");
                 last = None;
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_MAX);
             }
         }
     }
 }
 
+/// Returns when the runtime gives other reasons than `not_ready`, when the node has another pod CIDR than `cidr`, or
+/// when it is time to look at everything again.
+async fn runtime_changed(
+    host: &Host,
+    name: &str,
+    not_ready: &[String],
+    cidr: &str,
+    since: Instant,
+    look_every: Duration,
+) {
+    let began = Instant::now();
+    while began.elapsed() < look_every {
+        tokio::time::sleep(close_look(since.elapsed(), look_every)).await;
+        let assigned = pod_cidr(host, name).is_some_and(|assigned| assigned != cidr);
+        if assigned || runtime_problems(&host.cri.status().await) != not_ready {
+            return;
+        }
+    }
+}
+
+/// How soon to ask a runtime again that has not been ready for `not_ready_for`. Pure.
+fn close_look(not_ready_for: Duration, look_every: Duration) -> Duration {
+    if not_ready_for < CLOSE_LOOKS_FOR {
+        CLOSE_LOOK_EVERY.min(look_every)
+    } else {
+        look_every
+    }
+}
+
+fn pod_cidr(host: &Host, name: &str) -> Option<String> {
+    host.node.get("", name)?.spec.as_ref()?.pod_cidr.clone()
+}
+
+/// Looks, and writes what is due; tells why the node is not ready.
 async fn update(
     host: &Host,
     api: &Api<Node>,
@@ -94,7 +144,7 @@ async fn update(
     last: &mut Option<(NodeStatus, Instant)>,
     schedule: &Schedule,
     cidr: &mut String,
-) -> Result<bool, kube::Error> {
+) -> Result<Vec<String>, kube::Error> {
     let old = match last {
         Some((status, _)) => status.clone(),
         None => {
@@ -102,10 +152,7 @@ async fn update(
             node.status.unwrap_or_default()
         }
     };
-    if let Some(assigned) = host
-        .node
-        .get("", &facts.name)
-        .and_then(|n| n.spec.as_ref()?.pod_cidr.clone())
+    if let Some(assigned) = pod_cidr(host, &facts.name)
         && assigned != *cidr
         && host.cri.update_runtime_config(&assigned).await.is_ok()
     {
@@ -133,7 +180,7 @@ async fn update(
             host.event(reference(&facts.name), EventType::Normal, event, message);
         }
     }
-    Ok(health.not_ready.is_empty())
+    Ok(health.not_ready)
 }
 
 /// Attached volumes and conditions are written by others; the newest of them is kept.
@@ -153,7 +200,7 @@ fn own_conditions(status: &NodeStatus) -> Vec<&k8s_openapi::api::core::v1::NodeC
         .collect()
 }
 
-async fn observe(cri: &Cri, facts: &object::Facts) -> (Health, Vec<keelson_proto::cri::v1::RuntimeHandler>) {
+async fn observe(cri: &Cri, facts: &object::Facts) -> (Health, Vec<RuntimeHandler>) {
     let mut health = Health {
         memory_pressure: machine::meminfo("MemAvailable") < MEMORY_AVAILABLE_MIN,
         ..Health::default()
@@ -164,29 +211,78 @@ async fn observe(cri: &Cri, facts: &object::Facts) -> (Health, Vec<keelson_proto
         && (fs.bytes_available < fs.bytes / 10 || fs.inodes > 0 && fs.inodes_free < fs.inodes / 20);
     let (threads, threads_max) = machine::threads();
     health.pid_pressure = threads > threads_max / 100 * 95;
-    let mut handlers = Vec::new();
-    match cri.status().await {
+    let answer = cri.status().await;
+    health.not_ready = runtime_problems(&answer);
+    (health, answer.map(|a| a.runtime_handlers).unwrap_or_default())
+}
+
+/// Why a runtime that answers so keeps the node from being ready. Pure.
+fn runtime_problems(answer: &Result<StatusResponse, tonic::Status>) -> Vec<String> {
+    let conditions = match answer {
         Err(status) => {
-            let why = crate::cri::describe(&status);
-            health.not_ready.push(format!("container runtime is down: {why}"));
+            let why = crate::cri::describe(status);
+            return vec![format!("container runtime is down: {why}")];
         }
-        Ok(answer) => {
-            handlers = answer.runtime_handlers;
-            let conditions = answer.status.map(|s| s.conditions).unwrap_or_default();
-            for (type_, what) in [
-                ("RuntimeReady", "container runtime not ready"),
-                ("NetworkReady", "container runtime network not ready"),
-            ] {
-                match conditions.iter().find(|c| c.r#type == type_) {
-                    Some(c) if c.status => {}
-                    Some(c) => health.not_ready.push(format!(
-                        "{what}: {type_}=false reason:{} message:{}",
-                        c.reason, c.message
-                    )),
-                    None => health.not_ready.push(format!("{what}: {type_} is missing")),
-                }
-            }
+        Ok(answer) => answer.status.iter().flat_map(|status| &status.conditions),
+    };
+    let kinds = [
+        ("RuntimeReady", "container runtime not ready"),
+        ("NetworkReady", "container runtime network not ready"),
+    ];
+    let problem = |(type_, what): (&str, &str)| match conditions.clone().find(|c| c.r#type == type_) {
+        Some(c) if c.status => None,
+        Some(c) => Some(format!(
+            "{what}: {type_}=false reason:{} message:{}",
+            c.reason, c.message
+        )),
+        None => Some(format!("{what}: {type_} is missing")),
+    };
+    kinds.into_iter().filter_map(problem).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keelson_proto::cri::v1::{RuntimeCondition, RuntimeStatus};
+
+    fn answer(conditions: &[(&str, bool)]) -> Result<StatusResponse, tonic::Status> {
+        let condition = |(type_, status): &(&str, bool)| RuntimeCondition {
+            r#type: (*type_).into(),
+            status: *status,
+            reason: "NetworkPluginNotReady".into(),
+            message: "cni plugin not initialized".into(),
+        };
+        Ok(StatusResponse {
+            status: Some(RuntimeStatus {
+                conditions: conditions.iter().map(condition).collect(),
+            }),
+            ..StatusResponse::default()
+        })
+    }
+
+    #[test]
+    fn a_runtime_keeps_the_node_from_being_ready() {
+        let network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
+                       message:cni plugin not initialized";
+        let ready = answer(&[("RuntimeReady", true), ("NetworkReady", true)]);
+        assert!(runtime_problems(&ready).is_empty());
+        let without = answer(&[("RuntimeReady", true), ("NetworkReady", false)]);
+        assert_eq!(runtime_problems(&without), [network]);
+        let silent = runtime_problems(&answer(&[("NetworkReady", true)]));
+        assert_eq!(silent, ["container runtime not ready: RuntimeReady is missing"]);
+        let down = runtime_problems(&Err(tonic::Status::unavailable("gone")));
+        assert!(down[0].starts_with("container runtime is down"), "{down:?}");
+    }
+
+    #[test]
+    fn a_runtime_is_looked_at_closely_for_a_minute() {
+        let every = Duration::from_secs(10);
+        for (seconds, expected) in [(0, CLOSE_LOOK_EVERY), (59, CLOSE_LOOK_EVERY), (60, every)] {
+            assert_eq!(
+                close_look(Duration::from_secs(seconds), every),
+                expected,
+                "{seconds}"
+            );
         }
     }
-    (health, handlers)
 }
