@@ -17,6 +17,7 @@ command -v etcd > /dev/null || missing+=(etcd-server)
 command -v etcdctl > /dev/null || missing+=(etcd-client)
 command -v nft > /dev/null || missing+=(nftables)
 command -v conntrack > /dev/null || missing+=(conntrack)
+command -v curl > /dev/null || missing+=(curl)
 command -v ip > /dev/null || missing+=(iproute2)
 command -v containerd > /dev/null || missing+=(containerd runc)
 [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
@@ -35,7 +36,7 @@ cargo fmt --all --check
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 say "unit and simulation tests"
-cargo nextest run --workspace --locked -E 'not binary(scenarios)'
+cargo nextest run --workspace --locked -E 'not binary(scenarios) & not binary(store)'
 say "documentation tests"
 cargo test --workspace --doc --locked -q
 [ $cluster = yes ] || exit 0
@@ -43,6 +44,9 @@ cargo test --workspace --doc --locked -q
 say "building the programs"
 cargo build --workspace --locked --bins
 export KEELSON_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug
+say "the store beside etcd"
+tests/reference/fetch.sh etcd > /dev/null
+cargo nextest run --locked -p keelson-tests --test store
 export KEELSON_DIR=${KEELSON_DIR:-/var/lib/keelson/tests}
 finish() {
     code=$?

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::keeper;
 use crate::limits::{REQUEST_BYTES_MAX, REQUESTS_WAITING_MAX, TXN_OPS_MAX};
 use crate::member::{Input, Shared};
+use crate::tokens::Tokens;
 
 /// A gRPC status, as a plain value: code and text.
 pub type Result<T> = std::result::Result<T, ApiError>;
@@ -31,6 +32,8 @@ pub struct Options {
     pub election_timeout: Duration,
     pub progress_interval: Duration,
     pub client_cert_auth: bool,
+    /// How long an authentication token lives without use.
+    pub token_ttl: Duration,
     /// Least TTL of a lease, in seconds.
     pub lease_ttl_s_min: i64,
 }
@@ -44,6 +47,7 @@ impl Default for Options {
             election_timeout: Duration::from_secs(1),
             progress_interval: Duration::from_secs(600),
             client_cert_auth: false,
+            token_ttl: Duration::from_secs(300),
             lease_ttl_s_min: 2,
         }
     }
@@ -65,6 +69,7 @@ pub struct Api {
     pub shared: Arc<Shared>,
     pub options: Options,
     pub keeper: keeper::Handle,
+    pub tokens: Tokens,
     inputs: mpsc::Sender<Input>,
     leader: Box<dyn Leader>,
     next_id: AtomicU64,
@@ -87,6 +92,7 @@ impl Api {
             .set(i64::try_from(options.quota_bytes).unwrap_or(i64::MAX));
         Self {
             shared,
+            tokens: Tokens::new(options.token_ttl),
             options,
             keeper,
             inputs,

@@ -42,7 +42,6 @@ pub struct Config {
     pub options: Options,
     pub compaction: Compaction,
     pub bcrypt_cost: u32,
-    pub token_ttl: Duration,
 }
 
 /// Automatic compaction.
@@ -110,6 +109,7 @@ impl TryFrom<Flags> for Config {
                 &flags.watch_progress_notify_interval,
             )?,
             client_cert_auth: flags.client_cert_auth,
+            token_ttl: Duration::from_secs(flags.auth_token_ttl),
             // etcd: three halves of the election timeout, in whole seconds.
             lease_ttl_s_min: i64::try_from((flags.election_timeout * 3 / 2).div_ceil(1000))
                 .unwrap_or(i64::MAX),
@@ -171,7 +171,6 @@ impl TryFrom<Flags> for Config {
             options,
             compaction: compaction(&flags.auto_compaction_mode, &flags.auto_compaction_retention)?,
             bcrypt_cost: flags.bcrypt_cost.clamp(4, 31),
-            token_ttl: Duration::from_secs(flags.auth_token_ttl),
         })
     }
 }

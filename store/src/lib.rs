@@ -17,5 +17,6 @@ pub mod run;
 pub mod server;
 pub mod service;
 pub mod tasks;
+pub mod tokens;
 pub mod verify;
 mod wait;

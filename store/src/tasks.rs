@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_store_disk::Disk;
@@ -31,6 +31,7 @@ pub fn start(api: &Arc<Api>, config: &Config, layout: &Layout, disk: Arc<dyn Dis
     };
     tokio::spawn(introduce_self(api.clone(), attributes));
     tokio::spawn(watch_space(api.clone(), disk, layout.wal.clone()));
+    tokio::spawn(expire_tokens(api.clone()));
     match config.compaction {
         Compaction::Off => {}
         Compaction::Periodic(retention) => {
@@ -108,6 +109,23 @@ async fn watch_space(api: Arc<Api>, disk: Arc<dyn Disk>, dir: std::path::PathBuf
                 alarm: pb::AlarmType::Nospace as i32,
             };
             let _ = api.propose(&Caller::default(), Op::Alarm(disarm)).await;
+        }
+    }
+}
+
+/// Drops tokens that have ended. They are refused at their end in any case: this frees what they take.
+async fn expire_tokens(api: Arc<Api>) {
+    loop {
+        tokio::time::sleep(api.tokens.ttl().max(SPACE_INTERVAL)).await;
+        let ended = {
+            let state = api.shared.state.read();
+            api.tokens.ended(state.auth().tokens(), Instant::now())
+        };
+        if !ended.is_empty() {
+            let mut state = api.shared.state.write();
+            for token in ended {
+                state.auth_mut().expire_token(&token);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Auth. Passwords are hashed and checked here, off the async threads; only hashes are replicated.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use keelson_proto::etcd::authpb::Permission;
 use keelson_proto::etcd::etcdserverpb as pb;
@@ -111,7 +112,9 @@ impl Auth for AuthService {
                 return Err(status(ApiError::AuthNotEnabled));
             }
             let user = state.auth().user(&name);
-            let user = user.filter(|user| !user.options.as_ref().is_some_and(|options| options.no_password));
+            if user.is_some_and(|user| user.options.as_ref().is_some_and(|options| options.no_password)) {
+                return Err(status(ApiError::NoPasswordUser));
+            }
             user.and_then(|user| std::str::from_utf8(&user.password).ok().map(str::to_owned))
         };
         let hash = hash.ok_or_else(|| status(ApiError::AuthFailed))?;
@@ -130,6 +133,7 @@ impl Auth for AuthService {
             .command(&Caller::default(), login)
             .await
             .map_err(status)?;
+        self.api.tokens.used(&token, Instant::now());
         Ok(Response::new(pb::AuthenticateResponse { header, token }))
     }
 

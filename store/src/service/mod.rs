@@ -10,6 +10,8 @@ pub mod maintenance;
 pub mod watch;
 mod watch_stream;
 
+use std::time::Instant;
+
 use keelson_store_mvcc::ApiError;
 use keelson_store_mvcc::auth::Caller;
 use tonic::metadata::MetadataMap;
@@ -48,9 +50,9 @@ pub fn identify(
     }
     let token = metadata.get("token").or_else(|| metadata.get("authorization"));
     if let Some(token) = token.and_then(|token| token.to_str().ok()) {
-        return state
-            .auth()
-            .caller(token)
+        let known = state.auth().caller(token);
+        return known
+            .filter(|_| api.tokens.used(token, Instant::now()))
             .ok_or_else(|| status(ApiError::InvalidAuthToken));
     }
     // A gateway in front has a certificate of its own, which says nothing about its clients.

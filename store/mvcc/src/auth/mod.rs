@@ -94,6 +94,11 @@ impl AuthStore {
         }
     }
 
+    /// Tokens given out.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.tokens.keys().map(String::as_str)
+    }
+
     /// Drops a token that has expired here.
     pub fn expire_token(&mut self, token: &str) {
         self.tokens.remove(token);
@@ -295,7 +300,6 @@ impl AuthStore {
         }
         self.enabled = true;
         dirty.put(Table::Auth, ENABLED_KEY, vec![1]);
-        self.changed(dirty);
         Ok(())
     }
 
