@@ -15,3 +15,12 @@
 //!   `open` must rebuild whatever does not check.
 //! - A crash is dropping `Member`, `Work` and `Shared`; a restart is `open::open` and `Opened::into_member`.
 //! - `keelson_store_mvcc::watch::Outlet` receives what watchers get; `Mvcc::missed` is how a lagging one catches up.
+
+pub mod chance;
+pub mod client;
+pub mod disk;
+pub mod engines;
+pub mod host;
+pub mod linear;
+pub mod watching;
+pub mod world;

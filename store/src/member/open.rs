@@ -130,7 +130,7 @@ pub fn open(disk: &Arc<dyn Disk>, engines: &dyn Engines, layout: &Layout) -> Res
             }
         })?;
     let base = newest_base(disk.as_ref(), layout, &genesis)?;
-    let (state, generation) = open_state(disk.as_ref(), engines, layout, &genesis, &wal)?;
+    let (state, generation) = open_state(disk.as_ref(), engines, layout, &genesis, &wal, base.index)?;
     Ok(Opened {
         genesis,
         wal,
@@ -173,8 +173,8 @@ impl Opened {
                 index: 0,
                 what: error.to_string(),
             })?;
-        // The commit index is written with the next batch only; what is applied was committed.
-        hard_state.commit = hard_state.commit.max(applied);
+        // The commit index is written with the next batch only; what is applied or in a snapshot was committed.
+        hard_state.commit = hard_state.commit.max(applied).max(base.index);
         let config = Config {
             id: settings.id,
             election_ticks: settings.election_ticks,
@@ -196,13 +196,15 @@ impl Opened {
     }
 }
 
-/// Opens the engine if it can be trusted, or makes a new one.
+/// Opens the engine if it can be trusted, or makes a new one. Beside a snapshot at `base`, Raft can no longer tell the
+/// term before the log's first entry, so the state must hold that entry: an older one is rebuilt from the snapshot.
 fn open_state(
     disk: &dyn Disk,
     engines: &dyn Engines,
     layout: &Layout,
     genesis: &Genesis,
     wal: &Wal,
+    base: u64,
 ) -> Result<(Mvcc, u64), OpenError> {
     let mut generations: Vec<u64> = engines
         .list(&layout.state)
@@ -220,11 +222,13 @@ fn open_state(
         Ok(mut state) => {
             let (applied, _) = state.applied();
             let born = genesis.base();
-            if applied == 0 && wal.first_index() == born.index + 1 {
+            if applied == 0 && wal.first_index() == born.index + 1 && base <= born.index {
                 bootstrap(&mut state, genesis);
                 return Ok((state, newest));
             }
-            if applied > 0 && applied + 1 >= wal.first_index() && applied <= wal.last_index() {
+            let reaches =
+                applied >= wal.first_index() || (applied + 1 == wal.first_index() && base <= applied);
+            if applied > 0 && reaches && applied <= wal.last_index() {
                 return Ok((state, newest));
             }
             if applied > 0 || newest > 0 {

@@ -1,0 +1,281 @@
+//! One simulated machine: a disk, engines, and the member that runs on them or does not.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use keelson_proto::etcd::etcdserverpb as pb;
+use keelson_store_disk::fs::{read_all, temporary};
+use keelson_store_disk::{Disk, snapshot};
+use keelson_store_raft::{Message, SnapshotBase};
+use kube_store::keeper::Work;
+use kube_store::member::open::{self, Layout, Opened, load};
+use kube_store::member::{Fatal, Genesis, Input, Keeper, Member, Settings, Shared, Transport};
+use parking_lot::Mutex;
+
+use crate::chance::Chance;
+use crate::disk::SimDisk;
+use crate::engines::SimEngines;
+
+/// Length of a member's tick.
+pub const TICK_MS: u64 = 100;
+/// Ticks of an election timeout.
+pub const ELECTION_TICKS: usize = 10;
+
+/// Messages on their way out.
+#[derive(Clone, Default)]
+struct Outbox(Arc<Mutex<Vec<Message>>>);
+
+impl Transport for Outbox {
+    fn send(&self, messages: Vec<Message>) {
+        self.0.lock().extend(messages);
+    }
+}
+
+/// What the member wants done beside it.
+#[derive(Default)]
+struct Orders {
+    wake: AtomicBool,
+    snapshot: AtomicBool,
+}
+
+/// The keeper without a thread.
+struct SimKeeper {
+    work: Arc<Mutex<Work>>,
+    orders: Arc<Orders>,
+    shared: Arc<Shared>,
+    disk: Arc<dyn Disk>,
+    engines: Arc<SimEngines>,
+    layout: Layout,
+    generation: AtomicU64,
+}
+
+impl Keeper for SimKeeper {
+    fn wake(&self) {
+        self.orders.wake.store(true, Ordering::Relaxed);
+    }
+
+    fn wait(&self) {
+        self.work
+            .lock()
+            .flush(false)
+            .expect("engines in memory do not fail");
+    }
+
+    fn snapshot(&self) {
+        self.orders.snapshot.store(true, Ordering::Relaxed);
+    }
+
+    fn restore(&self, base: &SnapshotBase) -> Result<(), Fatal> {
+        let file = snapshot::path(&self.layout.snap, base.term, base.index);
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let path = self.layout.engine(generation);
+        let new = load(self.disk.as_ref(), self.engines.as_ref(), &path, &file)?;
+        let mut state = self.shared.state.write();
+        state.hub.dismiss();
+        *state = new;
+        let members = state.members().list();
+        let conf = keelson_store_raft::decode(state.conf_state()).unwrap_or_default();
+        self.shared.set_conf(&conf, self.shared.member_id);
+        drop(state);
+        self.shared.members.send_replace(members);
+        self.shared.applied.send_replace(base.index);
+        *self.work.lock() = Work::new(self.shared.clone(), self.disk.clone(), self.layout.clone())?;
+        Ok(())
+    }
+}
+
+/// A running member.
+pub struct Running {
+    pub member: Member,
+    pub shared: Arc<Shared>,
+    work: Arc<Mutex<Work>>,
+    orders: Arc<Orders>,
+    outbox: Outbox,
+}
+
+/// One machine.
+pub struct Host {
+    pub id: u64,
+    pub disk: SimDisk,
+    pub engines: Arc<SimEngines>,
+    pub running: Option<Running>,
+    /// Counts starts: what was asked of an earlier one is not answered by a later one.
+    pub incarnation: u64,
+    /// Does not run before this.
+    pub asleep_until: u64,
+    /// When to start again; `None` while it runs.
+    pub start_at: Option<u64>,
+    /// A bit of its disk was flipped: it may refuse to start.
+    pub flipped: bool,
+    /// It refused to start.
+    pub refused: bool,
+    layout: Layout,
+    /// Added to the simulation's time: clocks differ.
+    clock_ms: u64,
+}
+
+impl Host {
+    /// A machine with a fresh data directory of a new cluster's member.
+    pub fn new(
+        id: u64,
+        members: &[pb::Member],
+        chance: &mut Chance,
+        loses_syncs: bool,
+    ) -> Result<Self, String> {
+        let disk = SimDisk::new(chance.fork(), loses_syncs);
+        let layout = Layout::new(Path::new("/data"));
+        let genesis = Genesis {
+            cluster_id: 7,
+            member_id: id,
+            members: members.to_vec(),
+        };
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        open::create(&shared, &layout, &genesis).map_err(|error| error.to_string())?;
+        Ok(Self {
+            id,
+            disk,
+            engines: Arc::default(),
+            running: None,
+            incarnation: 0,
+            asleep_until: 0,
+            start_at: Some(0),
+            flipped: false,
+            refused: false,
+            layout,
+            clock_ms: chance.below(100_000),
+        })
+    }
+
+    /// This machine's clock.
+    pub fn clock(&self, now: u64) -> u64 {
+        now + self.clock_ms
+    }
+
+    /// Starts the member from the disk.
+    pub fn start(&mut self, now: u64, seed: u64) -> Result<(), String> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let opened =
+            open::open(&disk, self.engines.as_ref(), &self.layout).map_err(|error| error.to_string())?;
+        let conf = opened.conf_state();
+        let Opened {
+            wal,
+            state,
+            generation,
+            base,
+            ..
+        } = opened;
+        let shared = Arc::new(Shared::new(state, 7, self.id, &conf));
+        let work = Work::new(shared.clone(), disk.clone(), self.layout.clone());
+        let work = Arc::new(Mutex::new(work.map_err(|error| error.to_string())?));
+        let orders = Arc::new(Orders::default());
+        let outbox = Outbox::default();
+        let keeper = SimKeeper {
+            work: work.clone(),
+            orders: orders.clone(),
+            shared: shared.clone(),
+            disk: disk.clone(),
+            engines: self.engines.clone(),
+            layout: self.layout.clone(),
+            generation: AtomicU64::new(generation),
+        };
+        let settings = Settings {
+            id: self.id,
+            election_ticks: ELECTION_TICKS,
+            heartbeat_ticks: 1,
+            tick_ms: TICK_MS,
+            pre_vote: true,
+            seed,
+            snapshot_count: 50,
+        };
+        let member = Opened::into_member(
+            settings,
+            wal,
+            base,
+            &self.layout,
+            shared.clone(),
+            Box::new(outbox.clone()),
+            Box::new(keeper),
+            disk,
+            self.clock(now),
+        );
+        self.running = Some(Running {
+            member: member.map_err(|error| error.to_string())?,
+            shared,
+            work,
+            orders,
+            outbox,
+        });
+        self.incarnation += 1;
+        self.start_at = None;
+        Ok(())
+    }
+
+    /// Power is lost; the machine comes back at `start_at`.
+    pub fn crash(&mut self, chance: &mut Chance, start_at: u64) {
+        self.running = None;
+        self.disk.crash();
+        self.engines.crash(chance);
+        self.start_at = Some(start_at);
+        self.asleep_until = 0;
+    }
+
+    /// Hands an input over and does what follows; messages that want to go out.
+    pub fn take(&mut self, input: Option<Input>) -> Result<Vec<Message>, String> {
+        let Some(running) = &mut self.running else {
+            return Ok(Vec::new());
+        };
+        if let Some(input) = input {
+            running.member.take(input);
+        }
+        running.member.process().map_err(|error| error.to_string())?;
+        Ok(std::mem::take(&mut *running.outbox.0.lock()))
+    }
+
+    /// One tick of the member's clock.
+    pub fn tick(&mut self, now: u64) {
+        let clock = self.clock(now);
+        if let Some(running) = &mut self.running {
+            running.member.tick(clock, 1);
+        }
+    }
+
+    /// Some of the work beside the member; `eager` also without being asked.
+    pub fn background(&mut self, eager: bool, snapshot: bool) {
+        let Some(running) = &mut self.running else { return };
+        let mut work = running.work.lock();
+        if running.orders.wake.swap(false, Ordering::Relaxed) || eager {
+            work.flush(eager).expect("engines in memory do not fail");
+            while work.compact(true).expect("engines in memory do not fail") {}
+        }
+        if running.orders.snapshot.swap(false, Ordering::Relaxed) || snapshot {
+            let outcome = work.start_snapshot().and_then(|job| job.write());
+            drop(work);
+            let outcome = outcome.map_err(|error| error.to_string());
+            running.member.take(Input::SnapshotDone(outcome));
+        }
+    }
+
+    /// The file of a snapshot message, if it is still there.
+    pub fn snapshot_file(&self, message: &Message) -> Option<Vec<u8>> {
+        let metadata = message.get_snapshot().get_metadata();
+        let path = snapshot::path(&self.layout.snap, metadata.term, metadata.index);
+        read_all(&self.disk, &path).ok()
+    }
+
+    /// Stores a received snapshot's file as the peers' transport does.
+    pub fn store_snapshot(&self, message: &Message, bytes: &[u8]) -> bool {
+        let metadata = message.get_snapshot().get_metadata();
+        let path = snapshot::path(&self.layout.snap, metadata.term, metadata.index);
+        let part = temporary(&path);
+        let write = || -> std::io::Result<()> {
+            let file = self.disk.open(&part, true)?;
+            file.truncate(0)?;
+            file.write_at(bytes, 0)?;
+            file.sync()
+        };
+        write().is_ok()
+            && snapshot::check(&self.disk, &part).unwrap_or(false)
+            && snapshot::install(&self.disk, &part, &path).is_ok()
+    }
+}
