@@ -94,6 +94,13 @@ impl Leases {
         }
     }
 
+    /// Forgets leases that only records named: they ended before the state was written.
+    pub(crate) fn forget_ended(&mut self) {
+        let Self { leases, attached, .. } = self;
+        leases.retain(|_, lease| lease.ttl_s > 0);
+        attached.retain(|_, id| leases.contains_key(id));
+    }
+
     pub(crate) fn restore(&mut self, value: Bytes) -> Result<(), String> {
         let stored = StoredLease::decode(value).map_err(|error| error.to_string())?;
         let lease = self.leases.entry(stored.id).or_default();

@@ -83,6 +83,7 @@ impl Mvcc {
                 .restore_row(table, &key, value)
                 .map_err(ReadError::damaged)?;
         }
+        state.leases.forget_ended();
         state.revision = meta.revision.max(1);
         state.last = Revision::new(state.revision, u32::MAX);
         state.compacted = meta.compacted;
