@@ -30,7 +30,6 @@ const PURE: &[&str] = &[
     "keelson-admission",
     "keelson-store-raft",
     "keelson-store-mvcc",
-    "keelson-store-sim",
 ];
 
 /// Programs: none may depend on another.

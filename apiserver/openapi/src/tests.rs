@@ -1,3 +1,5 @@
+//!  references, operation ids, media types.
+
 use super::*;
 use keelson_schema::types;
 

@@ -129,6 +129,7 @@ impl Host {
             cluster_id: 7,
             member_id: id,
             members: members.to_vec(),
+            peers: Vec::new(),
         };
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         open::create(&shared, &layout, &genesis).map_err(|error| error.to_string())?;

@@ -1,3 +1,5 @@
+//! The protobuf form, read back by hand.
+
 use super::*;
 use crate::Writer as _;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//!  what is refused, warned of, pruned.
+
 use super::*;
 use crate::types;
 use serde_json::json;

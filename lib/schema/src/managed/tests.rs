@@ -1,3 +1,5 @@
+//! Tests of field ownership and server-side apply.
+
 use super::*;
 use crate::types;
 

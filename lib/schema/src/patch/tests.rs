@@ -1,3 +1,5 @@
+//! Tests of the patches.
+
 use super::*;
 use crate::types;
 use serde_json::json;

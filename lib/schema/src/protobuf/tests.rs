@@ -1,3 +1,5 @@
+//! Tests of the transcoder beside the fixtures.
+
 use super::*;
 use crate::json;
 use serde_json::json;
