@@ -76,6 +76,10 @@ fn refuse<T>(flag: &'static str, value: &str, what: impl Into<String>) -> Result
 impl TryFrom<Flags> for Config {
     type Error = ConfigError;
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one entry per flag, checked in the order of the flags"
+    )]
     fn try_from(flags: Flags) -> Result<Self, ConfigError> {
         let (members, member_id) = members(&flags)?;
         let joining = match flags.initial_cluster_state.as_str() {

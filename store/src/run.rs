@@ -56,6 +56,10 @@ pub fn layout(config: &Config) -> Layout {
 }
 
 /// Runs a member until shutdown.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the one place that knows every layer; to be split by listener"
+)]
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     disk.create_dir(&config.data_dir)

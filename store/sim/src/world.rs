@@ -79,6 +79,9 @@ struct Client {
     next_at: u64,
 }
 
+/// A keep-alive on its way: when it was sent (ms), and its answer.
+type Renewal = (u64, oneshot::Receiver<Result<Option<i64>, ApiError>>);
+
 struct Lease {
     id: i64,
     /// When it was last certainly alive: its TTL counts from here at least.
@@ -86,7 +89,7 @@ struct Lease {
     granted: bool,
     revoked: bool,
     wait: oneshot::Receiver<Result<Response, ApiError>>,
-    renewal: Option<(u64, oneshot::Receiver<Result<Option<i64>, ApiError>>)>,
+    renewal: Option<Renewal>,
 }
 
 struct Network {

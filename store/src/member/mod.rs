@@ -109,6 +109,9 @@ struct Pending {
     deadline_ms: u64,
 }
 
+/// A leadership transfer that is waited for: the member to lead, until when (ms), and who asked.
+type Transfer = (u64, u64, oneshot::Sender<Result<(), ApiError>>);
+
 struct ReadBatch {
     context: u64,
     answers: Vec<ReadAnswer>,
@@ -139,7 +142,7 @@ pub struct Member {
     now_ms: u64,
     snapshotting: bool,
     snapshot_bytes: u64,
-    transfers: Vec<(u64, u64, oneshot::Sender<Result<(), ApiError>>)>,
+    transfers: Vec<Transfer>,
     fatal: Option<Fatal>,
     /// When the log last took long to write.
     slow_append: bool,

@@ -65,7 +65,7 @@ mod tests {
             let mut last: Option<Vec<u8>> = None;
             reader
                 .scan(name.as_bytes(), &mut |key, value| {
-                    assert!(last.as_deref().is_none_or(|last| last < &key[..]));
+                    assert!(last.as_deref().is_none_or(|last| last < key));
                     last = Some(key.to_vec());
                     seen.insert(key.to_vec(), value.to_vec());
                     Ok(())
