@@ -306,7 +306,10 @@ fn selectable_fields_are_named() {
 /// Filled objects, as an upstream server writes them: nothing may fail on a field it did not expect.
 #[test]
 fn filled_objects_pass_through() {
-    let Ok(files) = std::fs::read_dir("/work/shared/spec/fixtures") else {
+    let Ok(files) = std::fs::read_dir(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/spec/fixtures"
+    )) else {
         eprintln!("skipped: no specification on this machine");
         return;
     };
