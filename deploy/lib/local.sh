@@ -2,7 +2,6 @@
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 dir=/var/lib/keelson/local
-step=0
 
 say() { printf '[%3ds] %s\n' "$SECONDS" "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
