@@ -94,7 +94,7 @@ impl Context {
         }
     }
 
-    /// The manager that managedFields name: asked for, or the first word of the user agent.
+    /// The manager that managedFields name: asked for, or the first word of the user agent, or upstream's `unknown`.
     pub fn field_manager(&self) -> String {
         match self
             .query
@@ -105,7 +105,11 @@ impl Context {
             None => {
                 let agent = self.header("user-agent");
                 let prefix = agent.split('/').next().unwrap_or_default();
-                prefix.chars().filter(|c| !c.is_control()).take(128).collect()
+                let name: String = prefix.chars().filter(|c| !c.is_control()).take(128).collect();
+                match name.is_empty() {
+                    true => "unknown".to_owned(),
+                    false => name,
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use keelson_machinery::{GroupResource, Status, Value, meta, time};
-use keelson_schema::managed;
+use keelson_schema::{decode, managed};
 
 use crate::registry::Served;
 use crate::server::Server;
@@ -28,6 +28,7 @@ impl Server {
         meta::of_mut(&mut object);
         object["apiVersion"] = served.api_version.clone().into();
         object["kind"] = served.gvk.kind.as_ref().into();
+        decode::normalize(&mut object, served.hub.def).map_err(Status::internal)?;
         served.kind.set_defaults(&mut object);
         rules::fill_metadata(&mut object, now, &uuid::Uuid::new_v4().to_string());
         let status = object.get("status").cloned();

@@ -8,7 +8,7 @@ use keelson_machinery::{Status, Value, meta, time};
 use keelson_schema::managed;
 
 use super::admit::Write;
-use super::transaction::{Done, Outcome, Transaction};
+use super::transaction::{Done, Outcome, Transaction, encoded};
 use super::{Target, decode, requestor, rules};
 use crate::context::Context;
 use crate::forms::object;
@@ -107,7 +107,7 @@ async fn attempt_once(
         .before_create(server, served, &mut object, dry_run)
         .await?;
     let outcome = match write.validate(server, context, &object).await {
-        Ok(()) if dry_run => Ok(show(served, &object)),
+        Ok(()) if dry_run => Ok(show(served, &mut object)),
         Ok(()) => store(server, target, object).await,
         Err(status) => Err(status),
     };
@@ -141,9 +141,9 @@ fn check(context: &mut Context, target: &Target, object: &mut Value) -> Result<(
     Ok(())
 }
 
-fn show(served: &crate::registry::Served, object: &Value) -> Done {
+fn show(served: &crate::registry::Served, object: &mut Value) -> Done {
     Done {
-        json: keelson_schema::json::to_vec(object, served.hub.def).into(),
+        json: encoded(object, &served.hub),
         created: true,
         removed: false,
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelson_machinery::{Status, Value, meta};
 use keelson_proto::etcd::mvccpb::KeyValue;
-use keelson_schema::json;
+use keelson_schema::{decode, json};
 
 use crate::limits::UPDATE_ATTEMPTS_MAX;
 use crate::registry::Hub;
@@ -141,8 +141,8 @@ impl<'a> Transaction<'a> {
         match outcome {
             Outcome::Put(value) => self.put(value).await,
             Outcome::Remove(last) => self.remove(last).await,
-            Outcome::Show(value) => Ok(Some(Done {
-                json: json::to_vec(&value, self.hub.def).into(),
+            Outcome::Show(mut value) => Ok(Some(Done {
+                json: encoded(&mut value, self.hub),
                 created: false,
                 removed: false,
             })),
@@ -151,7 +151,7 @@ impl<'a> Transaction<'a> {
 
     async fn put(&mut self, mut value: Value) -> Result<Option<Done>, Status> {
         meta::of_mut(&mut value).remove("resourceVersion");
-        let bytes = Bytes::from(json::to_vec(&value, self.hub.def));
+        let bytes = encoded(&mut value, self.hub);
         let expected = self.current.as_ref().map_or(0, |current| current.revision);
         if let Some(current) = &self.current
             && served(&bytes, current.revision)? == current.json
@@ -197,7 +197,7 @@ impl<'a> Transaction<'a> {
             None => current.json.clone(),
             Some(mut value) => {
                 meta::of_mut(&mut value).remove("resourceVersion");
-                Bytes::from(json::to_vec(&value, self.hub.def))
+                encoded(&mut value, self.hub)
             }
         };
         match self
@@ -228,6 +228,12 @@ impl<'a> Transaction<'a> {
         self.fresh = true;
         Ok(None)
     }
+}
+
+/// The object's bytes, in the form Go would give them.
+pub fn encoded(value: &mut Value, hub: &Hub) -> Bytes {
+    decode::complete(value, hub.def);
+    json::to_vec(value, hub.def).into()
 }
 
 /// The object's bytes with its revision in place.

@@ -68,6 +68,13 @@ pub fn yaml(bytes: &[u8], def: &TypeDef, strictness: Strictness) -> Result<Decod
     fitted(parsed, duplicates, def, strictness)
 }
 
+/// Adds the top-level fields Go always writes and a rule took away: a dropped status is an empty one.
+pub fn complete(value: &mut Value, def: &TypeDef) {
+    if let Value::Object(map) = value {
+        walk::fill(map, def);
+    }
+}
+
 /// Fits a value to a definition: what a patched or converted object goes through.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ impl Kind for CustomResourceDefinition {
         set::put(
             obj,
             "status",
-            json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}),
+            json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}),
         );
     }
 

@@ -24,6 +24,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long that may take on a busy machine.
 const START: Duration = Duration::from_secs(120);
 
+/// How long a watcher waits for its next event.
+const EVENT: Duration = Duration::from_secs(20);
+
 /// Debian's store.
 const ETCD: &str = "/usr/bin/etcd";
 
@@ -41,7 +44,12 @@ impl Store {
             println!("skipped: {ETCD} is not installed");
             return None;
         }
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where that can be: these tests are not about the disk.
+        let place = Path::new("/dev/shm");
+        let dir = match place.exists() {
+            true => tempfile::tempdir_in(place).unwrap(),
+            false => tempfile::tempdir().unwrap(),
+        };
         let (client, peer) = (free_port(), free_port());
         let url = format!("http://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
@@ -158,6 +166,7 @@ impl Server {
         let mut config = tls::client_config(&self.dir.path().join("tls.crt"), None).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let name = "localhost".to_owned().try_into().unwrap();
         let stream = TlsConnector::from(Arc::new(config))
             .connect(name, stream)
@@ -179,6 +188,7 @@ impl Server {
 }
 
 /// Plain HTTP/2 requests.
+#[derive(Clone)]
 pub struct Client {
     sender: SendRequest<Full<Bytes>>,
 }
@@ -189,6 +199,16 @@ pub struct Lines {
     rest: Vec<u8>,
 }
 
+/// The next piece of a stream; panics where none comes in time.
+pub async fn next_frame(body: &mut hyper::body::Incoming) -> Bytes {
+    let frame = tokio::time::timeout(EVENT, body.frame()).await;
+    let frame = frame
+        .expect("an event in time")
+        .expect("the watch ended")
+        .unwrap();
+    frame.into_data().unwrap_or_default()
+}
+
 impl Lines {
     /// The next event; panics where none comes in time.
     pub async fn next(&mut self) -> Value {
@@ -197,14 +217,8 @@ impl Lines {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 return serde_json::from_slice(&line).unwrap();
             }
-            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame());
-            let frame = frame
-                .await
-                .expect("an event in time")
-                .expect("the watch ended")
-                .unwrap();
-            self.rest
-                .extend_from_slice(&frame.into_data().unwrap_or_default());
+            let bytes = next_frame(&mut self.body).await;
+            self.rest.extend_from_slice(&bytes);
         }
     }
 }

@@ -1,16 +1,13 @@
-//! The server against a real etcd, by plain HTTP: verbs, watches, restarts, and a store taken over from upstream.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
-
-mod cluster;
+//! Verbs, watches, restarts, bad input, and a store taken over from upstream.
 
 use std::path::{Path, PathBuf};
 
-use cluster::{Server, Store};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use keelson_schema::{protobuf, resources};
 use serde_json::{Value, json};
+
+use crate::cluster::{Server, Store};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
