@@ -1,6 +1,6 @@
 //! What controllers ask of a Pod: is it active, ready, available; which one goes first. Pure.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -90,22 +90,22 @@ fn deletion_cost(pod: &Pod) -> i32 {
 /// Orders pods so that those to be deleted first come first.
 ///
 /// `on_same_node` tells how many related pods share the pod's node (the more, the earlier it goes). Ages are
-/// compared by their logarithm, so that pods of about one age go in no particular order (uid).
+/// compared by their logarithm, so that pods of about one age go in no particular order (uid). Each pod is reduced
+/// to one key: comparing pairs by rules of their own, as upstream does, is no order (a sort may refuse it).
 pub fn sort_for_deletion(pods: &mut [Arc<Pod>], on_same_node: &HashMap<String, usize>, now: Timestamp) {
     let rank = |pod: &Pod| on_same_node.get(node_name(pod)).copied().unwrap_or(0);
-    pods.sort_by(|a, b| {
-        let unready_first = is_ready(a).cmp(&is_ready(b));
-        node_name(a)
-            .is_empty()
-            .cmp(&node_name(b).is_empty())
-            .reverse()
-            .then_with(|| phase_order(a).cmp(&phase_order(b)))
-            .then(unready_first)
-            .then_with(|| deletion_cost(a).cmp(&deletion_cost(b)))
-            .then_with(|| Reverse(rank(a)).cmp(&Reverse(rank(b))))
-            .then_with(|| compare_ages(ready_since(a), ready_since(b), now, a, b))
-            .then_with(|| Reverse(restarts(a)).cmp(&Reverse(restarts(b))))
-            .then_with(|| compare_ages(created(a), created(b), now, a, b))
+    pods.sort_by_cached_key(|pod| {
+        (
+            !node_name(pod).is_empty(),
+            phase_order(pod),
+            is_ready(pod),
+            deletion_cost(pod),
+            Reverse(rank(pod)),
+            age_magnitude(ready_since(pod), now),
+            Reverse(restarts(pod)),
+            age_magnitude(created(pod), now),
+            pod.metadata.uid.clone(),
+        )
     });
 }
 
@@ -121,24 +121,10 @@ fn phase_order(pod: &Pod) -> u8 {
     }
 }
 
-/// Younger first, in steps of a factor of two.
-fn compare_ages(
-    a: Option<Timestamp>,
-    b: Option<Timestamp>,
-    now: Timestamp,
-    pod_a: &Pod,
-    pod_b: &Pod,
-) -> Ordering {
-    if a == b {
-        return Ordering::Equal;
-    }
-    let magnitude = |t: Option<Timestamp>| {
-        let age = t.map_or(0, |t| now.as_nanosecond() - t.as_nanosecond());
-        if age > 0 { i64::from(age.ilog2()) } else { -1 }
-    };
-    magnitude(a)
-        .cmp(&magnitude(b))
-        .then_with(|| pod_a.metadata.uid.cmp(&pod_b.metadata.uid))
+/// The age in steps of a factor of two: the younger, the smaller.
+fn age_magnitude(since: Option<Timestamp>, now: Timestamp) -> i64 {
+    let age = since.map_or(0, |since| now.as_nanosecond() - since.as_nanosecond());
+    if age > 0 { i64::from(age.ilog2()) } else { -1 }
 }
 
 /// A pod as a template describes it, with a generated name and one owner.
@@ -226,6 +212,22 @@ mod tests {
                 "costly"
             ]
         );
+    }
+
+    #[test]
+    fn pods_of_about_one_age_have_an_order_too() {
+        // Equal times in some pairs and different ones of one magnitude in others: no order if pairs are compared by
+        // their times first and by uid only where these differ.
+        let mut pods: Vec<Arc<Pod>> = (0..64)
+            .map(|n| {
+                let mut pod = pod(&format!("p{}", n * 37 % 64), "n", "Running", Some(n % 3));
+                pod.metadata.creation_timestamp = Some(Time(at(n % 2)));
+                Arc::new(pod)
+            })
+            .collect();
+        sort_for_deletion(&mut pods, &HashMap::new(), at(1000));
+        let uids: Vec<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        assert!(uids.is_sorted(), "{uids:?}");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use keelson_base::Shutdown;
 use keelson_client::Key;
@@ -112,7 +114,13 @@ pub async fn drive<K, F, Fut>(
         let task = work(key.clone());
         running.spawn(async move {
             let start = Instant::now();
-            let outcome = task.await;
+            // A panic is one key's: it must not keep the key in work for ever.
+            let outcome = AssertUnwindSafe(task).catch_unwind().await.unwrap_or_else(|_| {
+                Err(WorkError {
+                    error: "panicked; see above".to_owned(),
+                    expected: false,
+                })
+            });
             metrics.worked(name, queue.depth(), start.elapsed(), outcome.is_err());
             match outcome {
                 Ok(again) => {
@@ -135,4 +143,29 @@ pub async fn drive<K, F, Fut>(
     }
     // Writes under way are completed; what they lead to is for the next leader.
     while running.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn work_that_panics_is_repeated() {
+        let (queue, shutdown) = (Queue::default(), Shutdown::default());
+        queue.add("key");
+        let tries = Arc::new(AtomicUsize::new(0));
+        let (counted, end) = (tries.clone(), shutdown.clone());
+        let metrics = Metrics::new(&keelson_base::metrics::Registry::default());
+        drive("test", queue, 1, metrics, shutdown, move |_: &str| {
+            let (counted, end) = (counted.clone(), end.clone());
+            async move {
+                assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "the first try panics");
+                end.set();
+                Ok(None)
+            }
+        })
+        .await;
+        assert_eq!(tries.load(Ordering::SeqCst), 2);
+    }
 }
