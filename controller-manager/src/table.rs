@@ -127,6 +127,18 @@ pub static CONTROLLERS: &[Entry] = &[
     ),
     entry("job-controller", &["job"], "job-controller", c::job::start),
     entry(
+        "cronjob-controller",
+        &["cronjob"],
+        "cronjob-controller",
+        c::cronjob::start,
+    ),
+    entry(
+        "ttl-after-finished-controller",
+        &["ttl-after-finished"],
+        "ttl-after-finished-controller",
+        c::ttl_after_finished::start,
+    ),
+    entry(
         "pod-garbage-collector-controller",
         &["podgc"],
         "pod-garbage-collector",
@@ -205,8 +217,6 @@ impl Entry {
 const ABSENT: &[&str] = &[
     "cloud-node-lifecycle",
     "cloud-node-lifecycle-controller",
-    "cronjob",
-    "cronjob-controller",
     "device-taint-eviction-controller",
     "endpointslice-mirroring-controller",
     "endpointslicemirroring",
@@ -245,8 +255,6 @@ const ABSENT: &[&str] = &[
     "storage-version-gc",
     "ttl",
     "ttl-controller",
-    "ttl-after-finished",
-    "ttl-after-finished-controller",
     "validatingadmissionpolicy-status-controller",
     "volumeattributesclass-protection-controller",
 ];
@@ -335,9 +343,15 @@ mod tests {
     #[test]
     fn upstreams_names_are_taken_and_others_are_not() {
         let words = |words: &[&str]| -> Vec<String> { words.iter().map(|s| (*s).to_owned()).collect() };
-        let asked = words(&["*", "cronjob", "-ttl", "deployment", "resourcequota-controller"]);
+        let asked = words(&[
+            "*",
+            "attachdetach",
+            "-ttl",
+            "deployment",
+            "resourcequota-controller",
+        ]);
         check_names(&asked).unwrap();
-        assert_eq!(absent(&asked), ["cronjob", "resourcequota-controller"]);
+        assert_eq!(absent(&asked), ["attachdetach", "resourcequota-controller"]);
         let refused = check_names(&words(&["nosuch"])).unwrap_err().to_string();
         assert!(
             refused.starts_with("\"nosuch\" is not in the list of known controllers"),

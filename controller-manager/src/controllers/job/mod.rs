@@ -9,6 +9,8 @@
 mod indexes;
 mod progress;
 
+pub use progress::finished;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ pub(super) enum Ended {
 }
 
 /// The condition of a job that is over.
-pub(super) fn finished(job: &Job) -> Option<&JobCondition> {
+pub fn finished(job: &Job) -> Option<&JobCondition> {
     find(job, "Complete").or_else(|| find(job, "Failed"))
 }
 
