@@ -6,6 +6,7 @@
 //!
 //! Two steps: `text` reads JSON into a value and notes second keys, `walk` fits the value to the definition in place.
 
+mod syntax;
 pub(crate) mod text;
 mod walk;
 

@@ -5,13 +5,15 @@ use std::fmt;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::syntax;
+
 /// The value, and `duplicate field "path"` for each second key.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
     // Go replaces what is not UTF-8 instead of refusing it.
     let text = String::from_utf8_lossy(bytes);
     let mut reader = serde_json::Deserializer::from_str(&text);
-    let read = from_reader(&mut reader).map_err(|why| why.to_string())?;
-    reader.end().map_err(|why| why.to_string())?;
+    let read = from_reader(&mut reader).map_err(|why| syntax::describe(&text, &why))?;
+    reader.end().map_err(|why| syntax::describe(&text, &why))?;
     Ok(read)
 }
 
