@@ -7,12 +7,16 @@ pub mod kubernetes_service;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::{StreamExt, TryStreamExt};
 use keelson_auth::bootstrap::{self, Action};
 use keelson_machinery::{GroupResource, ObjectReader, Status, Value, meta};
 use serde_json::{Map, json};
 
 use crate::allocators::repair;
 use crate::server::Server;
+
+/// Objects written at once.
+const WRITES_MAX: usize = 32;
 
 /// Whether it is done.
 #[derive(Clone, Debug, Default)]
@@ -101,24 +105,30 @@ async fn policy(server: &Server) -> Result<(), Status> {
     let actions = bootstrap::plan(&shipped, |resource, namespace, name| {
         server.reader.get(resource, namespace, name)
     });
-    for action in actions {
-        match action {
-            Action::Create { resource, object } => drop(server.create_own(&resource, object).await?),
-            Action::Update { resource, object } => update(server, &resource, object).await?,
-            Action::Recreate {
-                resource,
-                uid,
-                object,
-            } => {
-                let (namespace, name) = (meta::namespace(&object), meta::name(&object));
-                server
-                    .delete_own(&resource, namespace, name, |stored| meta::uid(stored) == uid)
-                    .await?;
-                server.create_own(&resource, object).await?;
-            }
+    // None needs another; side by side they share the store's syncs.
+    futures::stream::iter(actions)
+        .map(|action| apply(server, action))
+        .buffer_unordered(WRITES_MAX)
+        .try_collect()
+        .await
+}
+
+async fn apply(server: &Server, action: Action) -> Result<(), Status> {
+    match action {
+        Action::Create { resource, object } => server.create_own(&resource, object).await.map(drop),
+        Action::Update { resource, object } => update(server, &resource, object).await,
+        Action::Recreate {
+            resource,
+            uid,
+            object,
+        } => {
+            let (namespace, name) = (meta::namespace(&object), meta::name(&object));
+            server
+                .delete_own(&resource, namespace, name, |stored| meta::uid(stored) == uid)
+                .await?;
+            server.create_own(&resource, object).await.map(drop)
         }
     }
-    Ok(())
 }
 
 async fn update(server: &Server, resource: &GroupResource, object: Value) -> Result<(), Status> {
