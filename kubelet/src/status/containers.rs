@@ -206,8 +206,9 @@ fn ended(seen: &ContainerSeen, known: &Known) -> Option<ContainerState> {
                 seen.reason.clone()
             }),
             message: Some(seen.message.clone()).filter(|m| !m.is_empty()),
-            started_at: seen.started_at.map(whole_seconds),
-            finished_at: seen.finished_at.map(whole_seconds),
+            // Upstream reports the epoch for what never started.
+            started_at: Some(whole_seconds(seen.started_at.unwrap_or_default())),
+            finished_at: Some(whole_seconds(seen.finished_at.unwrap_or_default())),
             container_id: Some(container_id(seen, known)),
             signal: None,
         }),
