@@ -1,8 +1,12 @@
 //! What the benchmarks measure. Every figure is read from the system under test, none is computed from another.
 
+pub mod api;
 pub mod chain;
+pub mod processes;
 pub mod rest;
 pub mod start;
+pub mod steps;
+pub mod store;
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The event chain, from kubectl to running containers and back, timed by watching from outside.
+//! The event chain, from kubectl to running containers and back, timed by watching from outside; below the medians
+//! the components' own numbers say where the time of a round goes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::runtime::watcher;
 
-use super::{median, seconds};
+use super::{median, seconds, steps};
 
 /// How long one round may take.
 const ROUND_LIMIT: Duration = Duration::from_secs(180);
@@ -36,6 +37,9 @@ pub struct Options {
     /// Namespace to work in; made and removed
     #[arg(long, default_value = "keelson-bench")]
     namespace: String,
+    /// Directory of NAME.pid files of the cluster's processes on this machine, to show their CPU
+    #[arg(long)]
+    run_dir: Option<PathBuf>,
 }
 
 /// When things were seen, counted from the start of kubectl.
@@ -72,6 +76,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut columns = Vec::new();
     for &replicas in &options.replicas {
         let mut rounds = Vec::new();
+        let before = steps::read(&client, options.run_dir.as_deref()).await?;
         for round in 0..options.rounds {
             let seen = tokio::time::timeout(ROUND_LIMIT, one_round(options, &client, replicas))
                 .await
@@ -86,8 +91,23 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             );
             rounds.push(seen);
         }
+        let after = steps::read(&client, options.run_dir.as_deref()).await?;
+        println!(
+            "{replicas} replicas, means of {} rounds (calls overlap):",
+            options.rounds
+        );
+        after.print_since(&before, options.rounds);
+        println!();
         columns.push(rounds);
     }
+    print_medians(options, &columns);
+    Api::<Namespace>::all(client)
+        .delete(&options.namespace, &DeleteParams::default())
+        .await?;
+    Ok(())
+}
+
+fn print_medians(options: &Options, columns: &[Vec<Seen>]) {
     print!("{:20}", "median, seconds");
     options
         .replicas
@@ -96,15 +116,11 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     println!();
     for (name, read) in ROWS {
         print!("{name:20}");
-        for rounds in &columns {
+        for rounds in columns {
             print!("{:>10}", seconds(median(rounds.iter().map(read).collect())));
         }
         println!();
     }
-    Api::<Namespace>::all(client)
-        .delete(&options.namespace, &DeleteParams::default())
-        .await?;
-    Ok(())
 }
 
 async fn make_namespace(client: &Client, name: &str) -> anyhow::Result<()> {

@@ -1,20 +1,11 @@
 //! Memory and CPU of a cluster's processes while nothing happens.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 
-/// The six components; other pid files are shown but not summed.
-const COMPONENTS: &[&str] = &[
-    "kube-store",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-];
+use super::processes::{self, COMPONENTS};
 
 /// Options of the rest benchmark.
 #[derive(Args, Clone, Debug)]
@@ -27,96 +18,54 @@ pub struct Options {
     seconds: u64,
 }
 
-struct Process {
-    name: String,
-    pid: u32,
-    cpu_before_ms: u64,
+/// What a process has used up to a moment.
+#[derive(Clone, Copy)]
+struct Spent {
+    cpu_us: u64,
+    wakeups: u64,
 }
 
-/// Prints a table of resident memory and CPU per process and the sum of the six.
+/// Prints a table of resident memory, CPU and wakeups per process and the sum of the six.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let mut processes = Vec::new();
-    for entry in
-        std::fs::read_dir(&options.run_dir).with_context(|| format!("list {}", options.run_dir.display()))?
-    {
-        let path = entry.context("list pid files")?.path();
-        let Some(name) = path
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_suffix(".pid"))
-        else {
-            continue;
-        };
-        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let pid = text
-            .trim()
-            .parse()
-            .with_context(|| format!("parse {}", path.display()))?;
-        processes.push(Process {
-            name: name.to_owned(),
-            pid,
-            cpu_before_ms: cpu_ms(pid)?,
-        });
-    }
-    processes.sort_by(|one, other| one.name.cmp(&other.name));
+    let all = processes::list(&options.run_dir)?;
+    let before: Vec<Spent> = all
+        .iter()
+        .map(|process| spent(process.pid))
+        .collect::<anyhow::Result<_>>()?;
     std::thread::sleep(Duration::from_secs(options.seconds));
     println!(
-        "{:26}{:>10}{:>10}{:>10}{:>12}",
-        "process", "RSS MiB", "anon MiB", "file MiB", "CPU ms/s"
+        "{:26}{:>10}{:>10}{:>10}{:>12}{:>12}",
+        "process", "RSS MiB", "anon MiB", "file MiB", "CPU ms/s", "wakeups/s"
     );
-    let (mut rss_sum, mut cpu_sum) = (0.0, 0.0);
-    for process in &processes {
-        let (anon, file) = memory_mib(process.pid)?;
-        let spent = cpu_ms(process.pid)?.saturating_sub(process.cpu_before_ms);
-        // Counts of a minute fit a double exactly.
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "milliseconds of one minute are far below 2^52"
-        )]
-        let cpu = spent as f64 / options.seconds.max(1) as f64;
-        println!(
-            "{:26}{:>10.1}{anon:>10.1}{file:>10.1}{cpu:>12.2}",
-            process.name,
-            anon + file
-        );
+    let per_second = |count: u64| count as f64 / options.seconds.max(1) as f64;
+    let mut sum = [0.0; 5];
+    for (process, before) in all.iter().zip(before) {
+        let (anon, file) = processes::memory_mib(process.pid)?;
+        let after = spent(process.pid)?;
+        let row = [
+            anon + file,
+            anon,
+            file,
+            per_second(after.cpu_us.saturating_sub(before.cpu_us)) / 1000.0,
+            per_second(after.wakeups.saturating_sub(before.wakeups)),
+        ];
+        print_row(&process.name, row);
         if COMPONENTS.contains(&process.name.as_str()) {
-            rss_sum += anon + file;
-            cpu_sum += cpu;
+            sum.iter_mut().zip(row).for_each(|(sum, one)| *sum += one);
         }
     }
-    println!(
-        "{:26}{rss_sum:>10.1}{:>10}{:>10}{cpu_sum:>12.2}",
-        "the six together", "", ""
-    );
+    print_row("the six together", sum);
     Ok(())
 }
 
-/// User and system time so far, from the scheduler's own count (nanoseconds), summed over threads.
-fn cpu_ms(pid: u32) -> anyhow::Result<u64> {
-    let mut nanos: u64 = 0;
-    let tasks = format!("/proc/{pid}/task");
-    for task in std::fs::read_dir(&tasks).with_context(|| format!("list {tasks}: is the process gone?"))? {
-        let stat = task.context("list threads")?.path().join("schedstat");
-        let text = std::fs::read_to_string(&stat).unwrap_or_default();
-        nanos += text
-            .split_whitespace()
-            .next()
-            .and_then(|first| first.parse::<u64>().ok())
-            .unwrap_or(0);
-    }
-    Ok(nanos / 1_000_000)
+fn print_row(name: &str, row: [f64; 5]) {
+    let [rss, anon, file, cpu, wakeups] = row;
+    println!("{name:26}{rss:>10.1}{anon:>10.1}{file:>10.1}{cpu:>12.2}{wakeups:>12.1}");
 }
 
-/// Anonymous and file-backed resident memory.
-fn memory_mib(pid: u32) -> anyhow::Result<(f64, f64)> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(Path::new(&path)).with_context(|| format!("read {path}"))?;
-    let kib = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    Ok((
-        kib("RssAnon:") / 1024.0,
-        (kib("RssFile:") + kib("RssShmem:")) / 1024.0,
-    ))
+fn spent(pid: u32) -> anyhow::Result<Spent> {
+    Ok(Spent {
+        cpu_us: processes::cpu_us(pid)?,
+        wakeups: processes::wakeups(pid),
+    })
 }
