@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_tests::bench::{chain, rest, start};
+use keelson_tests::bench::{api, chain, rest, start};
 
 /// Measures a cluster.
 #[derive(Parser)]
@@ -15,6 +15,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
+    /// The API server under load: CPU per operation, latency, throughput, memory
+    Api(api::Options),
     /// From `kubectl create deployment` to all pods Running, and from `kubectl delete` to all gone, step by step
     Chain(chain::Options),
     /// Memory and CPU of processes at rest
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
 
 async fn run(what: What) -> anyhow::Result<()> {
     match what {
+        What::Api(options) => api::run(&options).await,
         What::Chain(options) => chain::run(&options).await,
         What::Rest(options) => rest::run(&options),
         What::Start(options) => start::run(&options).await,
