@@ -27,6 +27,10 @@ pub const WINDOW_EVENTS_MIN: usize = 100;
 pub const WATCHER_EVENTS_MAX: usize = 1_024;
 /// Bytes gathered into one frame of a streamed list or watch.
 pub const FRAME_BYTES: usize = 64 * 1024;
+/// Room in a frame for its last piece, so that it seldom grows.
+pub const FRAME_SLACK: usize = 12 * 1024;
+/// Objects of a list that are encoded before other requests have their turn.
+pub const LIST_TURN: usize = 64;
 
 /// Objects one page of the initial read asks of the store.
 pub const STORE_PAGE: i64 = 1_000;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use keelson_machinery::{GroupResource, ObjectReader, Value};
+use memchr::memmem;
 
+use super::entry::Entry;
 use super::resource::{Page, ResourceCache};
 use super::selection::Selection;
 use crate::storage::keys;
@@ -34,6 +36,15 @@ impl ObjectReader for CacheReader {
         let selection = Selection::all(namespace.map(str::to_owned));
         let listing = cache.list(&selection, &Page::default());
         listing.entries.iter().map(|entry| entry.value()).collect()
+    }
+
+    fn pods_on_node(&self, namespace: &str, node: &str, mention: &str) -> Vec<Arc<Value>> {
+        let Some(cache) = self.caches.get(&GroupResource::new("", "pods")) else {
+            return Vec::new();
+        };
+        let mentions = |entry: &Arc<Entry>| memmem::find(&entry.json, mention.as_bytes()).is_some();
+        let pods = cache.on_node(namespace, node).into_iter().filter(mentions);
+        pods.map(|entry| entry.value()).collect()
     }
 
     fn generation(&self, resource: &GroupResource) -> u64 {

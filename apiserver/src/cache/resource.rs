@@ -7,9 +7,9 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use super::entry::{Entry, Event};
@@ -23,11 +23,15 @@ pub struct ResourceCache {
     namespaced: bool,
     progress: Progress,
     state: RwLock<State>,
+    /// The list of all objects as its readers have it, and the generation it is of. Taken after `state`.
+    whole: Mutex<(u64, Weak<Vec<Arc<Entry>>>)>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeSet<ByKey>,
+    /// Those that name a node, by node.
+    on_node: HashMap<Box<str>, BTreeSet<ByKey>>,
     window: VecDeque<Arc<Event>>,
     window_bytes: usize,
     /// Changes up to here may be missing from the window.
@@ -63,6 +67,57 @@ impl Borrow<str> for ByKey {
     }
 }
 
+/// The field that pods are indexed by: kubelets list and watch by it, and authorizers ask by it.
+const NODE: &str = "spec.nodeName";
+
+impl State {
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "ordered by the key alone, which never changes"
+    )]
+    fn insert(&mut self, entry: &Arc<Entry>) {
+        if let Some(node) = entry.field(NODE) {
+            let pods = match self.on_node.get_mut(node) {
+                Some(pods) => pods,
+                None => self.on_node.entry(node.into()).or_default(),
+            };
+            pods.insert(ByKey(entry.clone()));
+        }
+        self.objects.insert(ByKey(entry.clone()));
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
+        let entry = self.objects.take(key)?.0;
+        if let Some(node) = entry.field(NODE)
+            && let Some(pods) = self.on_node.get_mut(node)
+        {
+            pods.remove(key);
+            if pods.is_empty() {
+                self.on_node.remove(node);
+            }
+        }
+        Some(entry)
+    }
+
+    /// The objects that may be selected, in key order: where a node is asked for, those on it.
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "ordered by the key alone, which never changes"
+    )]
+    fn candidates<'a>(
+        &'a self,
+        selection: &Selection,
+        page: &Page,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
+        static NONE: BTreeSet<ByKey> = BTreeSet::new();
+        let objects = match &selection.node {
+            Some(node) => self.on_node.get(node.as_str()).unwrap_or(&NONE),
+            None => &self.objects,
+        };
+        range(objects, selection, page)
+    }
+}
+
 /// What wakes a watcher: everything, or changes under one index value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Trigger {
@@ -89,7 +144,7 @@ impl Watchers {
         let mut triggers: Vec<Trigger> = Vec::with_capacity(3);
         for entry in entries.into_iter().flatten() {
             triggers.push(Trigger::Key(entry.key.to_string()));
-            triggers.extend(entry.field("spec.nodeName").map(Trigger::Node));
+            triggers.extend(entry.field(NODE).map(|node| Trigger::Node(node.to_owned())));
         }
         triggers.dedup();
         for (position, trigger) in triggers.iter().enumerate() {
@@ -123,7 +178,8 @@ pub struct Change {
 /// A list's answer.
 #[derive(Debug)]
 pub struct Listing {
-    pub entries: Vec<Arc<Entry>>,
+    /// Shared by all who list everything of one state: a reader costs no list of its own.
+    pub entries: Arc<Vec<Arc<Entry>>>,
     pub revision: i64,
     /// Objects after the last one given, of a list with a limit and no selector.
     pub remaining: usize,
@@ -132,7 +188,7 @@ pub struct Listing {
 }
 
 /// Where a list starts and how much it takes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// The last key of the page before; empty at the start.
     pub after: String,
@@ -149,8 +205,8 @@ pub struct BeyondWindow {
 /// A running watch. Dropping it unregisters.
 #[derive(Debug)]
 pub struct Subscription {
-    /// The state to begin with, where the watch begins with one.
-    pub initial: Vec<Arc<Entry>>,
+    /// The state to begin with, where the watch begins with one; shared as a listing's.
+    pub initial: Arc<Vec<Arc<Entry>>>,
     /// Changes between the asked-for revision and now.
     pub backlog: Vec<Arc<Event>>,
     /// The revision of the initial state, or the one asked for.
@@ -195,7 +251,32 @@ impl ResourceCache {
             namespaced,
             progress,
             state: RwLock::default(),
+            whole: Mutex::default(),
         }
+    }
+
+    /// Everything, as one list for all its readers; `state` is locked for reading at least.
+    fn whole(&self, state: &State) -> Arc<Vec<Arc<Entry>>> {
+        let mut whole = self.whole.lock();
+        if whole.0 == state.generation
+            && let Some(entries) = whole.1.upgrade()
+        {
+            return entries;
+        }
+        let entries: Vec<Arc<Entry>> = state.objects.iter().map(|found| found.0.clone()).collect();
+        let entries = Arc::new(entries);
+        *whole = (state.generation, Arc::downgrade(&entries));
+        entries
+    }
+
+    /// The objects that name a node, of one namespace.
+    pub fn on_node(&self, namespace: &str, node: &str) -> Vec<Arc<Entry>> {
+        let selection = Selection {
+            node: Some(node.to_owned()),
+            ..Selection::all(Some(namespace.to_owned()))
+        };
+        let state = self.state.read();
+        state.candidates(&selection, &Page::default()).cloned().collect()
     }
 
     /// The object now.
@@ -227,20 +308,27 @@ impl ResourceCache {
     pub fn list(&self, selection: &Selection, page: &Page) -> Listing {
         let state = self.state.read();
         let revision = self.progress.revision().max(state.last);
-        if let Some(key) = selection.key(self.namespaced) {
-            let found = state.objects.get(key.as_str()).map(|found| found.0.clone());
-            let entries = found
-                .into_iter()
-                .filter(|entry| selection.matches(entry) && *entry.key > *page.after)
-                .collect();
+        if selection.is_everything() && *page == Page::default() {
             return Listing {
-                entries,
+                entries: self.whole(&state),
                 revision,
                 remaining: 0,
                 more: false,
             };
         }
-        let objects = range(&state.objects, selection, page);
+        if let Some(key) = selection.key(self.namespaced) {
+            let found = state.objects.get(key.as_str()).map(|found| found.0.clone());
+            let entries = found
+                .into_iter()
+                .filter(|entry| selection.matches(entry) && *entry.key > *page.after);
+            return Listing {
+                entries: Arc::new(entries.collect()),
+                revision,
+                remaining: 0,
+                more: false,
+            };
+        }
+        let objects = state.candidates(selection, page);
         take(objects, selection, page, revision)
     }
 
@@ -293,15 +381,17 @@ impl ResourceCache {
             .or_else(|| selection.node.clone().map(Trigger::Node));
         let (sender, events) = mpsc::channel(WATCHER_EVENTS_MAX);
         let mut state = self.state.write();
-        let (mut initial, mut backlog) = (Vec::new(), Vec::new());
+        let (mut initial, mut backlog) = (Arc::default(), Vec::new());
         let revision = match from {
             None => {
-                let page = Page::default();
-                initial.extend(
-                    range(&state.objects, selection, &page)
-                        .filter(|entry| selection.matches(entry))
-                        .cloned(),
-                );
+                initial = match selection.is_everything() {
+                    true => self.whole(&state),
+                    false => {
+                        let found = state.candidates(selection, &Page::default());
+                        let selected = found.filter(|entry| selection.matches(entry));
+                        Arc::new(selected.cloned().collect())
+                    }
+                };
                 self.progress.revision().max(state.last)
             }
             Some(from) if from < state.floor => return Err(BeyondWindow { floor: state.floor }),
@@ -335,9 +425,9 @@ impl ResourceCache {
         let state = &mut *state;
         for change in changes {
             let new = change.entry.map(Arc::new);
-            let old = state.objects.take(change.key.as_str()).map(|found| found.0);
+            let old = state.remove(&change.key);
             if let Some(new) = &new {
-                state.objects.insert(ByKey(new.clone()));
+                state.insert(new);
             }
             state.last = state.last.max(change.revision);
             state.generation += 1;
@@ -368,7 +458,11 @@ impl ResourceCache {
     /// Starts anew from a full read of the store; running watches end.
     pub fn replace(&self, entries: Vec<Entry>, revision: i64) {
         let mut state = self.state.write();
-        state.objects = entries.into_iter().map(|entry| ByKey(Arc::new(entry))).collect();
+        state.objects.clear();
+        state.on_node.clear();
+        for entry in entries {
+            state.insert(&Arc::new(entry));
+        }
         state.window.clear();
         state.window_bytes = 0;
         state.floor = revision;
@@ -421,7 +515,7 @@ fn take<'a>(
         selected.count()
     };
     Listing {
-        entries,
+        entries: Arc::new(entries),
         revision,
         remaining,
         more: remaining > 0,

@@ -36,6 +36,11 @@ impl Selection {
         self.name.is_none() && self.labels.is_none() && self.fields.is_none()
     }
 
+    /// Whether every object of the resource is asked for.
+    pub fn is_everything(&self) -> bool {
+        self.is_plain() && self.namespace.is_none()
+    }
+
     /// The one key this can select, where it names one.
     pub fn key(&self, namespaced: bool) -> Option<String> {
         match (namespaced, &self.namespace, &self.name) {

@@ -1,40 +1,46 @@
 //! Lists: a header, the objects' own bytes, a footer; made as the connection takes them.
+//!
+//! A reader holds a share of the list of objects, which all readers of one state have in common, and one piece.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderValue, StatusCode, header};
 use keelson_machinery::{Status, Value};
 use keelson_schema::yaml;
 
-use super::protobuf::{self, ListMeta};
+use super::protobuf::{List, ListMeta, Raw};
 use super::{View, metadata, object, table};
 use crate::cache::Entry;
-use crate::limits::GZIP_BYTES_MIN;
+use crate::limits::{FRAME_BYTES, GZIP_BYTES_MIN, LIST_TURN};
 use crate::registry::Served;
 use crate::wire::body::{self, Body, Response};
 use crate::wire::negotiate::{Encoding, Form, Shape};
 use crate::wire::pretty::pretty;
 
+/// The objects of a list, shared by all who read the same state.
+pub type Entries = Arc<Vec<Arc<Entry>>>;
+
 /// The answer that carries a list.
-pub fn respond(
+pub async fn respond(
     served: &Arc<Served>,
-    entries: Vec<Arc<Entry>>,
+    entries: Entries,
     meta: &ListMeta,
     form: Form,
     view: View,
 ) -> Result<Response, Status> {
     if form.encoding == Encoding::Protobuf {
-        let bytes = in_protobuf(served, &entries, meta, form)?;
-        return Ok(whole(bytes, form));
+        let pieces = in_protobuf(served, entries, meta, form.shape).await?;
+        return Ok(made(form, Body::pieces(pieces)));
     }
-    let size: usize = entries.iter().map(|entry| entry.json.len()).sum();
-    let pieces = in_json(served, entries, meta, form, view);
+    let large = form.gzip && entries.iter().map(|entry| entry.json.len()).sum::<usize>() >= GZIP_BYTES_MIN;
+    let mut pieces = in_json(served, entries, meta, form, view);
     if form.encoding == Encoding::Yaml || form.pretty {
-        let text: Vec<u8> = pieces.flatten().collect();
+        let mut text = BytesMut::new();
+        while pieces(&mut text) {}
         let text = match form.encoding {
             Encoding::Yaml => {
                 let value: Value =
@@ -43,16 +49,16 @@ pub fn respond(
             }
             _ => pretty(text.trim_ascii_end()),
         };
-        return Ok(whole(text.into(), form));
+        return Ok(made(form, Body::whole(text)));
     }
-    let mut response = body::response(StatusCode::OK, form.encoding.content_type(), Body::Empty);
-    *response.body_mut() = if form.gzip && size >= GZIP_BYTES_MIN {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        Body::pieces(gzip(pieces))
-    } else {
-        Body::pieces(pieces)
+    let mut response = match large {
+        true => {
+            let mut response = made(form, Body::pieces(gzip(pieces)));
+            let gzip = HeaderValue::from_static("gzip");
+            response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+            response
+        }
+        false => made(form, Body::pieces(pieces)),
     };
     response
         .headers_mut()
@@ -60,8 +66,8 @@ pub fn respond(
     Ok(response)
 }
 
-fn whole(bytes: Bytes, form: Form) -> Response {
-    body::response(StatusCode::OK, form.encoding.content_type(), Body::whole(bytes))
+fn made(form: Form, body: Body) -> Response {
+    body::response(StatusCode::OK, form.encoding.content_type(), body)
 }
 
 /// `ListMeta` as JSON.
@@ -77,93 +83,129 @@ pub fn meta_json(meta: &ListMeta) -> String {
     out
 }
 
-fn in_json(
-    served: &Arc<Served>,
-    entries: Vec<Arc<Entry>>,
-    meta: &ListMeta,
-    form: Form,
-    view: View,
-) -> impl Iterator<Item = Bytes> + Send + use<> {
-    let meta = meta_json(meta);
-    let (head, foot) = match form.shape {
-        Shape::Whole => (
-            format!(
-                r#"{{"kind":"{}","apiVersion":"{}","metadata":{meta},"items":["#,
-                served.list_kind, served.api_version
-            ),
-            "]}\n",
-        ),
-        Shape::Metadata => (
-            format!(
-                r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{meta},"items":["#
-            ),
-            "]}\n",
-        ),
-        Shape::Table => (table::head(served, &meta, true), "]}\n"),
-    };
-    let served = served.clone();
-    let items = entries.into_iter().enumerate().flat_map(move |(index, entry)| {
-        let comma = (index > 0).then_some(Bytes::from_static(b","));
-        comma.into_iter().chain(item(&served, &entry, form.shape, view))
-    });
-    std::iter::once(Bytes::from(head))
-        .chain(items)
-        .chain(std::iter::once(Bytes::from_static(foot.as_bytes())))
-}
-
-/// The pieces of one item: typed lists' items carry no type of their own.
-fn item(served: &Served, entry: &Entry, shape: Shape, view: View) -> Vec<Bytes> {
-    match shape {
-        Shape::Whole => {
-            let json = object::versioned(served, &entry.json);
-            let cut = served.head.len();
-            match json.starts_with(served.head.as_bytes()) {
-                true => vec![Bytes::from_static(b"{"), json.slice(cut..)],
-                false => vec![json],
-            }
+/// Head, items and foot as pieces: `item` appends one entry, told whether it is the first.
+fn pieces(
+    head: Bytes,
+    entries: Entries,
+    foot: Bytes,
+    mut item: impl FnMut(&Entry, bool, &mut BytesMut) + Send + 'static,
+) -> impl FnMut(&mut BytesMut) -> bool + Send + 'static {
+    let (mut head, mut foot) = (Some(head), Some(foot));
+    let mut next = 0;
+    move |out| {
+        if let Some(head) = head.take() {
+            out.extend_from_slice(&head);
+        } else if let Some(entry) = entries.get(next) {
+            item(entry, next == 0, out);
+            next += 1;
+        } else if let Some(foot) = foot.take() {
+            out.extend_from_slice(&foot);
+        } else {
+            return false;
         }
-        Shape::Metadata => vec![metadata::item(&entry.json)],
-        Shape::Table => vec![table::row(served, &entry.json, view).into()],
+        true
     }
 }
 
-fn in_protobuf(
-    served: &Served,
-    entries: &[Arc<Entry>],
+fn in_json(
+    served: &Arc<Served>,
+    entries: Entries,
     meta: &ListMeta,
     form: Form,
-) -> Result<Bytes, Status> {
-    let items: Vec<Bytes> = entries
-        .iter()
-        .map(|entry| match form.shape {
-            Shape::Metadata => protobuf::framed(&metadata::partial(&entry.json)),
-            _ => protobuf::framed(&object::versioned(served, &entry.json)),
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(match form.shape {
-        Shape::Metadata => protobuf::list("meta.k8s.io/v1", "PartialObjectMetadataList", meta, &items),
-        _ => protobuf::list(&served.api_version, &served.list_kind, meta, &items),
+    view: View,
+) -> impl FnMut(&mut BytesMut) -> bool + Send + use<> {
+    let meta = meta_json(meta);
+    let head = match form.shape {
+        Shape::Whole => format!(
+            r#"{{"kind":"{}","apiVersion":"{}","metadata":{meta},"items":["#,
+            served.list_kind, served.api_version
+        ),
+        Shape::Metadata => format!(
+            r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{meta},"items":["#
+        ),
+        Shape::Table => table::head(served, &meta, true),
+    };
+    let served = served.clone();
+    let foot = Bytes::from_static(b"]}\n");
+    pieces(head.into(), entries, foot, move |entry, first, out| {
+        if !first {
+            out.extend_from_slice(b",");
+        }
+        match form.shape {
+            Shape::Whole => write_item(&served, entry, out),
+            Shape::Metadata => metadata::write_item(entry.metadata(), out),
+            Shape::Table => table::write_row(&served, entry, view, out),
+        }
     })
 }
 
+/// Appends one item: typed lists' items carry no type of their own.
+fn write_item(served: &Served, entry: &Entry, out: &mut BytesMut) {
+    let json = object::versioned(served, &entry.json);
+    match json.strip_prefix(served.head.as_bytes()) {
+        Some(rest) => {
+            out.extend_from_slice(b"{");
+            out.extend_from_slice(rest);
+        }
+        None => out.extend_from_slice(&json),
+    }
+}
+
+/// A list in protobuf says its length first: messages not yet kept are made before the first byte is sent.
+async fn in_protobuf(
+    served: &Arc<Served>,
+    entries: Entries,
+    meta: &ListMeta,
+    shape: Shape,
+) -> Result<impl FnMut(&mut BytesMut) -> bool + Send + use<>, Status> {
+    let mut list = match shape {
+        Shape::Metadata => List::new("meta.k8s.io/v1", "PartialObjectMetadataList", meta),
+        _ => List::new(&served.api_version, &served.list_kind, meta),
+    };
+    for some in entries.chunks(LIST_TURN) {
+        for entry in some {
+            list.expect(Raw::of(served, entry, shape)?.length());
+        }
+        // Many messages take long to make: others have their turn in between.
+        tokio::task::yield_now().await;
+    }
+    let served = served.clone();
+    Ok(pieces(
+        list.head(),
+        entries,
+        List::foot(),
+        move |entry, _, out| {
+            let raw = Raw::of(&served, entry, shape).expect("its length was told, so it can be made");
+            List::item(&raw, out);
+        },
+    ))
+}
+
 /// Upstream's level for lists.
-const GZIP_LEVEL: Compression = Compression::new(4);
+const GZIP_LEVEL: Compression = Compression::new(1);
 
 /// Compresses piece by piece.
-fn gzip(pieces: impl Iterator<Item = Bytes>) -> impl Iterator<Item = Bytes> {
+fn gzip(
+    mut pieces: impl FnMut(&mut BytesMut) -> bool + Send + 'static,
+) -> impl FnMut(&mut BytesMut) -> bool + Send + 'static {
     let mut encoder = Some(GzEncoder::new(Vec::new(), GZIP_LEVEL));
-    let mut pieces = pieces;
-    std::iter::from_fn(move || {
-        let mut writer = encoder.take()?;
+    let mut plain = BytesMut::new();
+    move |out| {
+        let Some(mut writer) = encoder.take() else {
+            return false;
+        };
         // Writing to a Vec cannot fail; the encoder's own errors are those of its writer.
-        for piece in pieces.by_ref() {
-            let _ = writer.write_all(&piece);
-            if writer.get_ref().len() >= crate::limits::FRAME_BYTES {
-                let ready = std::mem::take(writer.get_mut());
-                encoder = Some(writer);
-                return Some(Bytes::from(ready));
+        while writer.get_ref().len() < FRAME_BYTES {
+            plain.clear();
+            if !pieces(&mut plain) {
+                out.extend_from_slice(&writer.finish().unwrap_or_default());
+                return true;
             }
+            let _ = writer.write_all(&plain);
         }
-        writer.finish().ok().map(Bytes::from)
-    })
+        out.extend_from_slice(writer.get_ref());
+        writer.get_mut().clear();
+        encoder = Some(writer);
+        true
+    }
 }

@@ -1,27 +1,34 @@
 //! `PartialObjectMetadata`: the metadata cut out of the object's bytes.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::storage::codec::member;
 
-const HEAD: &str = r#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
+const HEAD: &[u8] = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
+
+/// The metadata's JSON within the object's.
+pub fn of(object: &[u8]) -> &[u8] {
+    member(object, 0, "metadata").map_or(b"{}", |range| &object[range])
+}
 
 /// The object's metadata as an object of its own.
 pub fn partial(object: &[u8]) -> Bytes {
-    let metadata = member(object, 0, "metadata").map_or(&b"{}"[..], |range| &object[range]);
-    let mut out = Vec::with_capacity(HEAD.len() + metadata.len() + 1);
-    out.extend_from_slice(HEAD.as_bytes());
-    out.extend_from_slice(metadata);
-    out.push(b'}');
-    out.into()
+    let mut out = BytesMut::new();
+    write_partial(of(object), &mut out);
+    out.freeze()
 }
 
-/// The item of a `PartialObjectMetadataList`, whose items carry no type.
-pub fn item(object: &[u8]) -> Bytes {
-    let metadata = member(object, 0, "metadata").map_or(&b"{}"[..], |range| &object[range]);
-    let mut out = Vec::with_capacity(metadata.len() + 16);
+/// Appends metadata as an object of its own.
+pub fn write_partial(metadata: &[u8], out: &mut BytesMut) {
+    out.reserve(HEAD.len() + metadata.len() + 1);
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(metadata);
+    out.extend_from_slice(b"}");
+}
+
+/// Appends an item of a `PartialObjectMetadataList`, whose items carry no type.
+pub fn write_item(metadata: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b"{\"metadata\":");
     out.extend_from_slice(metadata);
-    out.push(b'}');
-    out.into()
+    out.extend_from_slice(b"}");
 }

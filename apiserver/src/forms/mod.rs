@@ -1,12 +1,14 @@
 //! Objects on their way out: the cached bytes as JSON, YAML, protobuf, Table or PartialObjectMetadata.
 //!
-//! JSON of the cached version is passed on as it is; every other form is made per answer, piece by piece, and for
-//! watches once per event.
+//! JSON of the cached version is passed on as it is; protobuf messages and table rows are made once per version of an
+//! object and kept beside it; every other form is made per answer, piece by piece, and for watches once per event.
 
 pub mod list;
+pub mod message;
 pub mod metadata;
 pub mod object;
 pub mod protobuf;
+pub mod row;
 pub mod table;
 pub mod watch;
 

@@ -5,7 +5,9 @@ use http::StatusCode;
 use keelson_machinery::{Status, Value};
 use keelson_schema::{json, types, yaml};
 
+use super::protobuf::{Frame, Raw};
 use super::{View, metadata, protobuf, table};
+use crate::cache::Entry;
 use crate::registry::Served;
 use crate::wire::body::{self, Body, Response};
 use crate::wire::negotiate::{Encoding, Form, Shape};
@@ -45,6 +47,19 @@ pub fn encoded(json: Bytes, form: Form) -> Result<Bytes, Status> {
         }
         Encoding::Protobuf => protobuf::framed(&json),
     }
+}
+
+/// The answer that carries a cached object: what is kept of it beside its JSON need not be made again.
+pub fn respond_cached(served: &Served, entry: &Entry, form: Form, view: View) -> Result<Response, Status> {
+    let bytes = match (form.encoding, form.shape) {
+        (Encoding::Protobuf, Shape::Whole | Shape::Metadata) => {
+            let raw = Raw::of(served, entry, form.shape)?;
+            Frame::of(served, form.shape).object(&raw)
+        }
+        _ => return respond(StatusCode::OK, served, &entry.json, form, view),
+    };
+    let body = Body::whole(bytes);
+    Ok(body::response(StatusCode::OK, form.encoding.content_type(), body))
 }
 
 /// The answer that carries one object.

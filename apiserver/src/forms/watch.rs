@@ -1,9 +1,10 @@
 //! Frames of a watch stream.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use keelson_machinery::{Status, Value};
 use keelson_schema::{protobuf as schema_protobuf, yaml};
 
+use super::protobuf::{Frame, Raw};
 use super::{View, metadata, object, protobuf, table};
 use crate::cache::entry::{Entry, Event, EventType, FrameKind};
 use crate::registry::Served;
@@ -36,8 +37,16 @@ impl Framer {
         self.view.now = now;
     }
 
-    /// A change.
-    pub fn event(&mut self, served: &Served, event: &Event, kind: EventType) -> Result<Bytes, Status> {
+    /// A change; `None` of one from nothing to nothing.
+    pub fn event(
+        &mut self,
+        served: &Served,
+        event: &Event,
+        kind: EventType,
+    ) -> Result<Option<Bytes>, Status> {
+        let Some(entry) = event.object(kind) else {
+            return Ok(None);
+        };
         let frame_kind = match (self.form.encoding, self.form.shape) {
             // Only the cached version's form is the same for every watcher.
             _ if served.conversion.is_some() => None,
@@ -47,35 +56,57 @@ impl Framer {
             (Encoding::Protobuf, Shape::Metadata) => Some(FrameKind::MetadataProtobuf),
             _ => None,
         };
-        let Some(frame_kind) = frame_kind else {
-            return self.frame(served, kind.as_str(), &event.object(kind));
+        let mut make = || {
+            let mut out = BytesMut::with_capacity(entry.json.len() + 64);
+            self.write(served, kind.as_str(), entry, &mut out)?;
+            Ok(out.freeze())
         };
-        let mut failure = None;
-        let frame = event.frame(frame_kind, kind, |object| {
-            self.frame(served, kind.as_str(), &object)
-                .unwrap_or_else(|error| {
-                    failure = Some(error);
-                    Bytes::new()
-                })
-        });
-        failure.map_or(Ok(frame), Err)
+        match frame_kind {
+            Some(frame_kind) => event.frame(frame_kind, kind, make),
+            None => make(),
+        }
+        .map(Some)
     }
 
-    /// An object of the initial state.
-    pub fn initial(&mut self, served: &Served, entry: &Entry) -> Result<Bytes, Status> {
-        self.frame(served, "ADDED", &entry.json)
+    /// Appends an object of the initial state.
+    pub fn initial(&mut self, served: &Served, entry: &Entry, out: &mut BytesMut) -> Result<(), Status> {
+        self.write(served, "ADDED", entry, out)
     }
 
-    fn frame(&mut self, served: &Served, kind: &str, cached: &Bytes) -> Result<Bytes, Status> {
-        let json = match self.form.shape {
-            Shape::Whole => object::versioned(served, cached),
-            Shape::Metadata => metadata::partial(cached),
-            Shape::Table => {
-                let first = !std::mem::replace(&mut self.columns_sent, true);
-                table::of_event(served, cached, self.view, first)
+    fn write(
+        &mut self,
+        served: &Served,
+        kind: &str,
+        entry: &Entry,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
+        let (encoding, shape) = (self.form.encoding, self.form.shape);
+        match (encoding, shape) {
+            (Encoding::Json, Shape::Whole | Shape::Metadata) => {
+                open(kind, out);
+                match shape {
+                    Shape::Metadata => metadata::write_partial(entry.metadata(), out),
+                    _ => out.extend_from_slice(&object::versioned(served, &entry.json)),
+                }
+                out.extend_from_slice(CLOSE);
             }
-        };
-        self.wrap(kind, &json)
+            (Encoding::Protobuf, Shape::Whole | Shape::Metadata) => {
+                let raw = Raw::of(served, entry, shape)?;
+                Frame::of(served, shape).event(kind, &raw, out);
+            }
+            _ => {
+                let json = match shape {
+                    Shape::Whole => object::versioned(served, &entry.json),
+                    Shape::Metadata => metadata::partial(&entry.json),
+                    Shape::Table => {
+                        let first = !std::mem::replace(&mut self.columns_sent, true);
+                        table::of_event(served, entry, self.view, first)
+                    }
+                };
+                out.extend_from_slice(&self.wrap(kind, &json)?);
+            }
+        }
+        Ok(())
     }
 
     /// How far the stream has come; `initial_end` ends the initial events.
@@ -102,13 +133,11 @@ impl Framer {
     fn wrap(&self, kind: &str, json: &[u8]) -> Result<Bytes, Status> {
         match self.form.encoding {
             Encoding::Json => {
-                let mut out = Vec::with_capacity(json.len() + 40);
-                out.extend_from_slice(b"{\"type\":\"");
-                out.extend_from_slice(kind.as_bytes());
-                out.extend_from_slice(b"\",\"object\":");
+                let mut out = BytesMut::with_capacity(json.len() + 40);
+                open(kind, &mut out);
                 out.extend_from_slice(json);
-                out.extend_from_slice(b"}\n");
-                Ok(out.into())
+                out.extend_from_slice(CLOSE);
+                Ok(out.freeze())
             }
             Encoding::Protobuf => {
                 let framed = protobuf::framed(json)?;
@@ -123,6 +152,15 @@ impl Framer {
         }
     }
 }
+
+/// What stands around the object of a JSON frame.
+fn open(kind: &str, out: &mut BytesMut) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+}
+
+const CLOSE: &[u8] = b"}\n";
 
 /// The content type of a watch.
 pub fn content_type(form: Form) -> &'static str {

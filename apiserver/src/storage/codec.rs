@@ -28,6 +28,8 @@ pub fn head(kind: &str, api_version: &str) -> String {
 #[derive(Debug, PartialEq)]
 pub struct Served {
     pub json: Bytes,
+    /// Where the `metadata` stand in it.
+    pub metadata: Range<u32>,
     /// Where the `labels` map stands in it; empty where there is none.
     pub labels: Range<u32>,
 }
@@ -112,12 +114,12 @@ pub fn with_revision(text: &[u8], revision: i64) -> Option<Served> {
         }
     }
     let (before, after) = (text.len(), out.len());
-    let labels = labels.map_or(0..0, |range| {
-        let shift = |at: usize| u32::try_from(at + after - before).unwrap_or(0);
-        shift(range.start)..shift(range.end)
-    });
+    let shift = |at: usize| u32::try_from(at + after - before).unwrap_or(0);
+    let labels = labels.map_or(0..0, |range| shift(range.start)..shift(range.end));
+    let metadata = u32::try_from(metadata.start).unwrap_or(0)..shift(metadata.end);
     Some(Served {
         json: out.into(),
+        metadata,
         labels,
     })
 }

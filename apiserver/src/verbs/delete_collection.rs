@@ -46,7 +46,7 @@ pub async fn serve(server: &Arc<Server>, context: &mut Context, target: &Target)
         }
     }
     drop(running);
-    list::respond(&target.served, listing.entries, &meta, target.form, target.view)
+    list::respond(&target.served, listing.entries, &meta, target.form, target.view).await
 }
 
 /// Deletes one; what is gone already is no error.

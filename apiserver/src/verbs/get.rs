@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use keelson_machinery::Status;
 
 use super::Target;
@@ -15,13 +14,7 @@ use crate::wire::Response;
 
 pub async fn serve(server: &Arc<Server>, context: &Context, target: &Target) -> Result<Response, Status> {
     let entry = fetch(server, context, target).await?;
-    object::respond(
-        StatusCode::OK,
-        &target.served,
-        &entry.json,
-        target.form,
-        target.view,
-    )
+    object::respond_cached(&target.served, &entry, target.form, target.view)
 }
 
 /// The object, as recent as the request asks for.

@@ -34,8 +34,8 @@ pub async fn serve(server: &Arc<Server>, context: &Context, target: &Target) -> 
         Err(Refusal::Status(status)) => return Err(status),
         Err(Refusal::Expired(after)) => return expired(&after, target),
     };
-    let (meta, listing) = meta(listing, consistent, &options);
-    list::respond(&target.served, listing.entries, &meta, target.form, target.view)
+    let (meta, listing) = meta(listing, consistent, &options, target);
+    list::respond(&target.served, listing.entries, &meta, target.form, target.view).await
 }
 
 /// What keeps a list from being read.
@@ -57,7 +57,7 @@ async fn read(server: &Server, target: &Target, options: &ListOptions) -> Result
         after: options
             .next
             .as_ref()
-            .map_or_else(String::new, |next| next.after.clone()),
+            .map_or_else(String::new, |next| format!("{}{}", scope(target), next.after)),
         limit: options.limit,
     };
     let cache = &target.served.hub.cache;
@@ -124,7 +124,7 @@ async fn from_store(
     let entries: Vec<_> = selected.by_ref().take(limit).map(Arc::new).collect();
     let remaining = selected.count();
     let listing = Listing {
-        entries,
+        entries: Arc::new(entries),
         revision: at,
         remaining,
         more: remaining > 0,
@@ -132,13 +132,24 @@ async fn from_store(
     Ok((listing, true))
 }
 
-fn meta(listing: Listing, consistent: bool, options: &ListOptions) -> (ListMeta, Listing) {
+/// What a token leaves out of the keys: the namespace of a list of one. Upstream's tokens do, and either server goes on
+/// where the other stopped.
+fn scope(target: &Target) -> String {
+    match target.namespace.is_empty() || !target.served.info.namespaced {
+        true => String::new(),
+        false => format!("{}/", target.namespace),
+    }
+}
+
+/// A token that goes on after a key.
+fn token(after: &str, revision: Option<i64>, target: &Target) -> String {
+    let after = after.strip_prefix(&scope(target)).unwrap_or(after).to_owned();
+    Continue { revision, after }.encode()
+}
+
+fn meta(listing: Listing, consistent: bool, options: &ListOptions, target: &Target) -> (ListMeta, Listing) {
     let next = match (listing.more, listing.entries.last()) {
-        (true, Some(last)) => Continue {
-            revision: consistent.then_some(listing.revision),
-            after: last.key.to_string(),
-        }
-        .encode(),
+        (true, Some(last)) => token(&last.key, consistent.then_some(listing.revision), target),
         _ => String::new(),
     };
     let plain = options.selection.is_plain();
@@ -159,10 +170,6 @@ fn expired(after: &str, target: &Target) -> Result<Response, Status> {
         ));
     }
     let mut status = Status::expired(TOO_OLD).to_value();
-    let token = Continue {
-        revision: None,
-        after: after.to_owned(),
-    };
-    status["metadata"]["continue"] = token.encode().into();
+    status["metadata"]["continue"] = token(after, None, target).into();
     respond_value(StatusCode::GONE, &status, target.form)
 }

@@ -82,6 +82,8 @@ struct Watch {
     served: Arc<Served>,
     selection: Selection,
     subscription: Subscription,
+    /// Objects of the initial state that were sent.
+    shown: usize,
     framer: Framer,
     bookmarks: bool,
     /// Whether the end of the initial events is still to be said.
@@ -106,13 +108,13 @@ impl Watch {
             .unwrap_or_else(|| rand::rng().random_range(LIFE_S_MIN..2 * LIFE_S_MIN));
         let end = Instant::now() + Duration::from_secs(life);
         // Popped from the back.
-        subscription.initial.reverse();
         subscription.backlog.reverse();
         let watch = Self {
             served,
             selection: options.selection.clone(),
             told: subscription.revision,
             subscription,
+            shown: 0,
             is_table: framer.shape() == Shape::Table,
             framer,
             bookmarks: options.bookmarks,
@@ -162,14 +164,18 @@ impl Watch {
     fn ready(&mut self) -> Option<Bytes> {
         let mut gathered = BytesMut::new();
         while gathered.len() < FRAME_BYTES
-            && let Some(entry) = self.subscription.initial.pop()
+            && let Some(entry) = self.subscription.initial.get(self.shown)
         {
-            match self.framer.initial(&self.served, &entry) {
-                Ok(frame) => gathered.extend_from_slice(&frame),
-                Err(status) => return Some(self.framer.error(&status)),
+            gathered.reserve(FRAME_BYTES.min(entry.json.len()));
+            if let Err(status) = self.framer.initial(&self.served, entry, &mut gathered) {
+                return Some(self.framer.error(&status));
             }
+            self.shown += 1;
         }
-        if self.subscription.initial.is_empty() && gathered.len() < FRAME_BYTES {
+        if self.shown == self.subscription.initial.len() && gathered.len() < FRAME_BYTES {
+            // The last reader of a state lets it go.
+            self.subscription.initial = Arc::default();
+            self.shown = 0;
             if std::mem::take(&mut self.initial_end)
                 && let Ok(frame) = self
                     .framer
@@ -194,11 +200,8 @@ impl Watch {
         }
         self.told = self.told.max(event.revision);
         let kind = self.selection.event(event)?;
-        Some(
-            self.framer
-                .event(&self.served, event, kind)
-                .unwrap_or_else(|status| self.framer.error(&status)),
-        )
+        let frame = self.framer.event(&self.served, event, kind);
+        frame.unwrap_or_else(|status| Some(self.framer.error(&status)))
     }
 
     /// Adds what is queued already; a single frame stays the shared one.

@@ -11,7 +11,7 @@ use futures::Stream;
 use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 
-use crate::limits::FRAME_BYTES;
+use crate::limits::{FRAME_BYTES, FRAME_SLACK};
 
 /// An answer on its way out.
 pub type Response = http::Response<Body>;
@@ -19,12 +19,15 @@ pub type Response = http::Response<Body>;
 /// An error in the middle of an answer; the connection is cut, so that the client does not take it for whole.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Appends the next piece; `false`: there is none.
+pub type Pieces = Box<dyn FnMut(&mut BytesMut) -> bool + Send>;
+
 /// The bytes of an answer.
 pub enum Body {
     Empty,
     Whole(Bytes),
     /// Small pieces, gathered into frames.
-    Pieces(Box<dyn Iterator<Item = Bytes> + Send>),
+    Pieces(Pieces),
     /// As it comes: watches, logs.
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>),
 }
@@ -34,7 +37,7 @@ impl Body {
         Self::Whole(bytes.into())
     }
 
-    pub fn pieces(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+    pub fn pieces(pieces: impl FnMut(&mut BytesMut) -> bool + Send + 'static) -> Self {
         Self::Pieces(Box::new(pieces))
     }
 
@@ -104,18 +107,10 @@ impl http_body::Body for Body {
 }
 
 /// One frame of pieces.
-fn gather(pieces: &mut Box<dyn Iterator<Item = Bytes> + Send>) -> Option<Bytes> {
-    let first = pieces.next()?;
-    if first.len() >= FRAME_BYTES {
-        return Some(first);
-    }
-    let mut frame = BytesMut::with_capacity(FRAME_BYTES);
-    frame.extend_from_slice(&first);
-    while frame.len() < FRAME_BYTES {
-        let Some(piece) = pieces.next() else { break };
-        frame.extend_from_slice(&piece);
-    }
-    Some(frame.freeze())
+fn gather(pieces: &mut Pieces) -> Option<Bytes> {
+    let mut frame = BytesMut::with_capacity(FRAME_BYTES + FRAME_SLACK);
+    while frame.len() < FRAME_BYTES && pieces(&mut frame) {}
+    (!frame.is_empty()).then(|| frame.freeze())
 }
 
 /// An answer with its content type.

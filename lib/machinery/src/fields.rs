@@ -46,7 +46,7 @@ impl Selector {
     }
 
     /// Compares; a field the object does not have reads as "".
-    pub fn matches(&self, field: impl Fn(&str) -> Option<String>) -> bool {
+    pub fn matches<'a>(&self, field: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0
             .iter()
             .all(|one| (field(&one.field).unwrap_or_default() == one.value) != one.negated)
@@ -170,7 +170,7 @@ mod tests {
     fn selectors_parse_match_and_print() {
         let selector = Selector::parse("spec.nodeName=n1,metadata.name!=a\\,b,").unwrap();
         assert_eq!(selector.to_string(), "metadata.name!=a\\,b,spec.nodeName=n1");
-        let of = |node: &'static str| move |field: &str| (field == "spec.nodeName").then(|| node.to_owned());
+        let of = |node: &'static str| move |field: &str| (field == "spec.nodeName").then_some(node);
         assert!(selector.matches(of("n1")));
         assert!(!selector.matches(of("n2")));
         assert_eq!(selector.requires_exact_match("spec.nodeName"), Some("n1"));

@@ -17,6 +17,14 @@ pub trait ObjectReader: Send + Sync {
     /// All objects of a resource, of one namespace or of all.
     fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Value>>;
 
+    /// The pods of a namespace that are bound to a node; those that hold `mention` nowhere may be left out.
+    fn pods_on_node(&self, namespace: &str, node: &str, mention: &str) -> Vec<Arc<Value>> {
+        let _ = mention;
+        let mut pods = self.list(&GroupResource::new("", "pods"), Some(namespace));
+        pods.retain(|pod| pod["spec"]["nodeName"] == node);
+        pods
+    }
+
     /// Grows with every change of the resource: equal numbers mean equal contents, so what was computed from
     /// a list can be kept until the number moves.
     fn generation(&self, resource: &GroupResource) -> u64;

@@ -5,8 +5,11 @@
 //! always written, maps by key, fields by number.
 
 mod message;
+mod place;
 mod reader;
 mod wire;
+
+pub use place::{metadata_len, owned_fields};
 
 use keelson_machinery::gvk::{GroupVersion, GroupVersionKind};
 use serde_json::Value;

@@ -46,9 +46,17 @@ pub fn exists(reader: &dyn ObjectReader, node: &str, target: Target, namespace: 
 /// Mirror pods are made by nodes and give them nothing.
 fn by_pod(reader: &dyn ObjectReader, node: &str, kind: Referenced, namespace: &str, name: &str) -> bool {
     reader
-        .list(&PODS, Some(namespace))
+        .pods_on_node(namespace, node, mentioned(kind, name))
         .iter()
-        .any(|pod| pod["spec"]["nodeName"] == node && !is_mirror(pod) && refers(pod, kind, name))
+        .any(|pod| !is_mirror(pod) && refers(pod, kind, name))
+}
+
+/// What the text of a pod that refers to the object holds: its name, but for claims, which pods may leave to be made up.
+fn mentioned(kind: Referenced, name: &str) -> &str {
+    match kind {
+        Referenced::PersistentVolumeClaim => "",
+        _ => name,
+    }
 }
 
 fn claimed_on(reader: &dyn ObjectReader, node: &str, volume: &Value) -> bool {
