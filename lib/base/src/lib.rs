@@ -3,6 +3,7 @@
 //! Invariant: TLS is configured here and nowhere else, with one crypto provider, so that a change of policy is one edit.
 
 pub mod error;
+mod footprint;
 pub mod health;
 pub mod logging;
 pub mod metrics;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::Shutdown;
+use crate::{Shutdown, footprint};
 
 /// Worker threads of a component that mostly waits (scheduler, controllers, node agents).
 pub const WORKERS_FEW: usize = 1;
@@ -22,6 +22,9 @@ where
     F: FnOnce(Shutdown) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
+    if workers <= WORKERS_FEW {
+        footprint::share_heaps();
+    }
     crate::tls::install_provider();
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -40,6 +43,7 @@ where
     let outcome = runtime.block_on(async {
         let shutdown = Shutdown::default();
         shutdown.on_signals()?;
+        tokio::spawn(footprint::keep_small());
         let outcome = run(shutdown).await;
         crate::notify::stopping();
         outcome
