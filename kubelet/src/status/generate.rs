@@ -27,9 +27,10 @@ pub struct Known {
 /// The status of `pod` at `now`. Conditions keep their transition times where the state did not change.
 pub fn generate(pod: &Pod, seen: &Seen, known: &Known, now: Timestamp) -> PodStatus {
     let old = pod.status.clone().unwrap_or_default();
-    // A pod that was refused before anything of it ran has no containers to tell of.
-    let refused =
-        known.failed.is_some() && seen.runtime.containers.is_empty() && old.container_statuses.is_none();
+    // A pod that was refused before anything of it ran, by this kubelet or an earlier one, has no containers to tell of.
+    let refused = (known.failed.is_some() || pod::is_terminal_phase(pod::phase(pod)))
+        && seen.runtime.containers.is_empty()
+        && old.container_statuses.is_none();
     let mut status = if refused {
         PodStatus::default()
     } else {

@@ -199,4 +199,13 @@ fn a_refused_pod_fails_with_its_reason() {
         (status.phase.as_deref(), status.reason.as_deref()),
         (Some("Failed"), Some("NodePorts"))
     );
+    assert_eq!(status.container_statuses, None);
+    // A kubelet that starts later only knows the API server's copy; it adds nothing to it.
+    let mut refused = pod(json!({"containers": [{"name": "c"}]}));
+    refused.status = Some(status.clone());
+    let again = generate(&refused, &Seen::default(), &Known::default(), at(90));
+    assert_eq!(
+        (again.container_statuses, again.conditions, again.reason),
+        (None, None, status.reason)
+    );
 }
