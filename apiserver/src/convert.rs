@@ -1,6 +1,10 @@
-//! Which served resources are other forms of a stored one, and the functions between them.
+//! Which served resources are other forms of a stored one, which stored forms are none that is served, and the
+//! functions between them.
 
+use keelson_kinds::extensions::beta;
 use keelson_kinds::{autoscaling, events};
+use keelson_machinery::Value;
+use keelson_schema::types::{self, TypeDef};
 
 use crate::registry::Conversion;
 
@@ -32,3 +36,26 @@ const TABLE: &[(&str, &str, &str, Conversion)] = &[
         },
     ),
 ];
+
+/// A stored object to the cached version; other versions of a kind than these have the fields of the cached one.
+pub fn from_stored(value: &mut Value) {
+    let convert: fn(&mut Value) = match (value["apiVersion"].as_str(), value["kind"].as_str()) {
+        (Some("apiextensions.k8s.io/v1beta1"), Some("CustomResourceDefinition")) => beta::from_beta,
+        (Some("autoscaling/v1"), Some("HorizontalPodAutoscaler")) => {
+            |value| *value = autoscaling::to_v2(value)
+        }
+        (Some("events.k8s.io/v1"), Some("Event")) => |value| *value = events::to_core(value),
+        _ => return,
+    };
+    convert(value);
+}
+
+/// From the cached version to the stored one, where that has other fields, and the stored one's definition.
+pub fn to_stored(kind: &str, storage_version: &str) -> Option<(fn(&mut Value), &'static TypeDef)> {
+    match (storage_version, kind) {
+        ("apiextensions.k8s.io/v1beta1", "CustomResourceDefinition") => {
+            Some((beta::to_beta, types::of("apiextensions.k8s.io", "v1beta1", kind)?))
+        }
+        _ => None,
+    }
+}

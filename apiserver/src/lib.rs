@@ -14,6 +14,7 @@ pub mod context;
 pub mod convert;
 pub mod discovery;
 pub mod filters;
+pub mod foreign;
 pub mod forms;
 pub mod handler;
 pub mod health;

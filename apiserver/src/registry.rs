@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use keelson_kinds::Kind;
 use keelson_machinery::gvk::Name;
-use keelson_machinery::{GroupResource, GroupVersionKind, Value};
+use keelson_machinery::{FieldErrors, GroupResource, GroupVersionKind, Value};
 use keelson_schema::resources::{self, ResourceInfo};
 use keelson_schema::types::{self, TypeDef};
 
 use crate::cache::entry::Entry;
 use crate::cache::feed::{Decode, Route};
 use crate::cache::{Progress, ResourceCache};
+use crate::foreign;
 use crate::storage::codec;
 
 /// Between a served version and the cached one.
@@ -49,6 +50,8 @@ pub struct Served {
     pub def: &'static TypeDef,
     /// The rules, which know the cached version.
     pub kind: KindRef,
+    /// Stricter rules of this version alone; they take objects of the cached version too.
+    strict: Option<KindRef>,
     pub hub: Arc<Hub>,
     /// `None`: this is the cached version.
     pub conversion: Option<Conversion>,
@@ -57,6 +60,11 @@ pub struct Served {
 impl Served {
     pub fn group_resource(&self) -> GroupResource {
         self.info.group_resource()
+    }
+
+    /// Every error of a create or an update; the objects are of the cached version.
+    pub fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        self.strict.as_ref().unwrap_or(&self.kind).validate(new, old)
     }
 }
 
@@ -215,6 +223,9 @@ fn served(info: &ResourceInfo, hub: &Arc<Hub>) -> Option<Served> {
         head: codec::head(&gvk.kind, &gvk.api_version()),
         def: types::of_kind(&gvk)?,
         kind: hub.kind.clone(),
+        strict: keelson_kinds::find(&info.group, &info.resource)
+            .filter(|_| info.group == "events.k8s.io")
+            .map(KindRef::Static),
         conversion: crate::convert::conversion(&info.group, &info.version, &info.resource),
         hub: hub.clone(),
         gvk,
@@ -223,9 +234,7 @@ fn served(info: &ResourceInfo, hub: &Arc<Hub>) -> Option<Served> {
 
 impl Decode for Hub {
     fn entry(&self, key: &str, value: &[u8], revision: i64) -> Option<Entry> {
-        let api_version = self.gvk.api_version();
-        let gvk = (self.gvk.kind.as_ref(), api_version.as_str());
-        match codec::serve(value, revision, &self.head, gvk, self.def) {
+        match self.serve(value, revision) {
             Ok(served) => Some(self.entry_of(key, revision, served)),
             Err(error) => {
                 let resource = &self.storage_prefix;
@@ -237,6 +246,22 @@ impl Decode for Hub {
 }
 
 impl Hub {
+    /// A stored value as it is served.
+    ///
+    /// # Errors
+    /// What is encrypted, or no object of the kind.
+    pub fn serve(&self, stored: &[u8], revision: i64) -> Result<codec::Served, codec::CodecError> {
+        let made;
+        let own = match foreign::is_own(stored, &self.head) {
+            true => stored,
+            false => {
+                made = foreign::normal(stored, self)?;
+                &made[..]
+            }
+        };
+        codec::serve(own, revision)
+    }
+
     /// A cache entry of an object that is ready to be served.
     pub fn entry_of(&self, key: &str, revision: i64, served: codec::Served) -> Entry {
         let fields = match self.kind.selectable_field_names().is_empty() {

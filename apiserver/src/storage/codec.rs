@@ -3,12 +3,9 @@
 //! What is served always starts with `{"kind":K,"apiVersion":V,` in the cached version; what is stored carries no
 //! resourceVersion. Only the front of an object is looked at, so the cost does not grow with its size.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use keelson_machinery::Value;
-use keelson_schema::{json, protobuf, types::TypeDef};
 
 /// Why a stored value cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -34,41 +31,12 @@ pub struct Served {
     pub labels: Range<u32>,
 }
 
-/// A stored value with its revision put in. `head` is the kind's, `def` its type.
-pub fn serve(
-    stored: &[u8],
-    revision: i64,
-    head: &str,
-    gvk: (&str, &str),
-    def: &TypeDef,
-) -> Result<Served, CodecError> {
-    let text = normal(stored, head, gvk, def)?;
-    with_revision(&text, revision).ok_or_else(|| CodecError::Shape("it has no metadata".to_owned()))
-}
-
-fn normal<'a>(
-    stored: &'a [u8],
-    head: &str,
-    (kind, api_version): (&str, &str),
-    def: &TypeDef,
-) -> Result<Cow<'a, [u8]>, CodecError> {
-    if stored.starts_with(head.as_bytes()) {
-        return Ok(Cow::Borrowed(stored.trim_ascii_end()));
-    }
-    if stored.starts_with(b"k8s:enc:") {
-        return Err(CodecError::Encrypted);
-    }
-    let mut value: Value = if protobuf::is_framed(stored) {
-        protobuf::decode(stored).map_err(|error| CodecError::Shape(error.to_string()))?
-    } else {
-        serde_json::from_slice(stored).map_err(|error| CodecError::Shape(error.to_string()))?
-    };
-    let object = value
-        .as_object_mut()
-        .ok_or_else(|| CodecError::Shape("it is no object".to_owned()))?;
-    object.insert("kind".to_owned(), kind.into());
-    object.insert("apiVersion".to_owned(), api_version.into());
-    Ok(Cow::Owned(json::to_vec(&value, def)))
+/// A stored value in this server's form, with its revision put in.
+///
+/// # Errors
+/// What has no metadata.
+pub fn serve(own: &[u8], revision: i64) -> Result<Served, CodecError> {
+    with_revision(own, revision).ok_or_else(|| CodecError::Shape("it has no metadata".to_owned()))
 }
 
 /// Puts `resourceVersion` where upstream's encoder writes it: after the name, namespace and uid; or where one stands.
@@ -213,11 +181,19 @@ fn value_end(text: &[u8], start: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use keelson_machinery::Value;
+
     use super::*;
 
     fn check(stored: &str, served: &str) {
         let out = with_revision(stored.as_bytes(), 7).unwrap();
         assert_eq!(std::str::from_utf8(&out.json).unwrap(), served);
+        let metadata = &out.json[out.metadata.start as usize..out.metadata.end as usize];
+        let parsed: Value = serde_json::from_slice(&out.json).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(metadata).unwrap(),
+            parsed["metadata"]
+        );
         let labels = &out.json[out.labels.start as usize..out.labels.end as usize];
         if !labels.is_empty() {
             let parsed: Value = serde_json::from_slice(labels).unwrap();

@@ -126,7 +126,7 @@ async fn attempt_once(
 /// The kind's rules.
 fn check(context: &mut Context, target: &Target, object: &mut Value) -> Result<(), Status> {
     let served = &target.served;
-    let errors = served.kind.validate(object, None);
+    let errors = served.validate(object, None);
     if !errors.is_empty() {
         return Err(Status::invalid(
             &served.gvk.group_kind(),

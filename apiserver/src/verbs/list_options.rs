@@ -112,59 +112,52 @@ fn is_given(query: &Query, name: &str) -> bool {
 
 fn check_watch(errors: &mut FieldErrors, query: &Query, found: Option<Match>) {
     let path = Path::new("resourceVersionMatch");
-    if query.flag("sendInitialEvents").is_none() {
-        if is_given(query, "resourceVersionMatch") {
-            errors.forbidden(
-                &path,
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
+    let asked = query.get("resourceVersionMatch").unwrap_or_default();
+    let initial_events = query.flag("sendInitialEvents").is_some();
+    let fits = found == Some(Match::NotOlderThan);
+    if initial_events && !fits {
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.forbidden(&path, why);
+    }
+    if asked.is_empty() {
         return;
     }
-    match found {
-        None => errors.forbidden(
-            &path,
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-        Some(Match::Exact) => errors.not_supported(&path, "Exact", &["NotOlderThan"]),
-        Some(Match::NotOlderThan) => {}
+    if !initial_events {
+        let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        errors.forbidden(&path, why);
+    }
+    if !fits {
+        errors.not_supported(&path, asked, &["NotOlderThan"]);
     }
     if is_given(query, "continue") {
-        let path = Path::new("sendInitialEvents");
-        errors.forbidden(&path, "sendInitialEvents is forbidden when continue is provided");
+        let why = "resourceVersionMatch is forbidden when continue is provided";
+        errors.forbidden(&path, why);
     }
 }
 
 fn check_list(errors: &mut FieldErrors, query: &Query, found: Option<Match>) {
     let path = Path::new("resourceVersionMatch");
-    if query.flag("sendInitialEvents").is_some() {
-        errors.forbidden(
-            &Path::new("sendInitialEvents"),
-            "sendInitialEvents is forbidden for list",
-        );
-    }
     let asked = query.get("resourceVersionMatch").unwrap_or_default();
-    if asked.is_empty() {
-        return;
+    if !asked.is_empty() {
+        if !is_given(query, "resourceVersion") {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.forbidden(&path, why);
+        }
+        if is_given(query, "continue") {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            errors.forbidden(&path, why);
+        }
+        if found.is_none() {
+            errors.not_supported(&path, asked, &["Exact", "NotOlderThan", ""]);
+        }
+        if found == Some(Match::Exact) && query.get("resourceVersion") == Some("0") {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.forbidden(&path, why);
+        }
     }
-    if !is_given(query, "resourceVersion") {
-        errors.forbidden(
-            &path,
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        );
-    }
-    if is_given(query, "continue") {
-        errors.forbidden(
-            &path,
-            "resourceVersionMatch is forbidden when continue is provided",
-        );
-    }
-    if found.is_none() {
-        errors.not_supported(&path, asked, &["Exact", "NotOlderThan", ""]);
-    }
-    if found == Some(Match::Exact) && query.get("resourceVersion") == Some("0") {
-        let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-        errors.forbidden(&path, why);
+    if query.flag("sendInitialEvents").is_some() {
+        let path = Path::new("sendInitialEvents");
+        errors.forbidden(&path, "sendInitialEvents is forbidden for list");
     }
 }
 

@@ -19,6 +19,7 @@ pub mod rules;
 pub mod transaction;
 pub mod update;
 pub mod watch;
+mod write_options;
 
 use std::sync::Arc;
 
@@ -83,6 +84,7 @@ pub async fn serve(server: &Arc<Server>, context: &mut Context) -> Result<Respon
         return Err(Status::no_such_path());
     }
     let target = target(context, served)?;
+    write_options::check(&info_verb, &context.query, &context.parts.headers)?;
     if let Some(text) = target.served.kind.deprecation() {
         context.warn(text);
     }

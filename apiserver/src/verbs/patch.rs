@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_machinery::{FieldErrors, GroupKind, Path, Status, Value, meta, time};
+use keelson_machinery::{Status, Value, meta, time};
 use keelson_schema::{decode as schema_decode, json, managed, patch, yaml};
 
 use super::decode::{check_kind, read_body, strictness};
@@ -99,7 +99,6 @@ pub async fn serve(server: &Arc<Server>, context: &mut Context, target: &Target)
 
 async fn read(context: &mut Context, target: &Target) -> Result<Patch, Status> {
     let form = Form::of(context.header("content-type"))?;
-    check_options(context, form)?;
     let body: Bytes = read_body(context).await?;
     let def = target.served.def;
     let mut value = match form {
@@ -140,30 +139,6 @@ async fn read(context: &mut Context, target: &Target) -> Result<Patch, Status> {
         body: value,
         force: context.query.flag("force").unwrap_or(false),
     })
-}
-
-/// Upstream's `ValidatePatchOptions`.
-fn check_options(context: &Context, form: Form) -> Result<(), Status> {
-    let mut errors = FieldErrors::default();
-    let manager = context.query.get("fieldManager").unwrap_or_default();
-    if form == Form::Apply {
-        if manager.is_empty() {
-            errors.required(&Path::new("fieldManager"), "is required for apply patch");
-        }
-    } else if context.query.get("force").is_some() {
-        errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch");
-    }
-    if manager.len() > 128 {
-        errors.too_long(&Path::new("fieldManager"), 128);
-    }
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(Status::invalid(
-            &GroupKind::new("meta.k8s.io", "PatchOptions"),
-            "",
-            &errors,
-        )),
-    }
 }
 
 /// The object after the patch, in the cached version, defaults filled in.

@@ -10,6 +10,7 @@ use keelson_machinery::{Status, Value, meta};
 use keelson_proto::etcd::mvccpb::KeyValue;
 use keelson_schema::{decode, json};
 
+use crate::convert;
 use crate::limits::UPDATE_ATTEMPTS_MAX;
 use crate::registry::Hub;
 use crate::server::Server;
@@ -116,9 +117,9 @@ impl<'a> Transaction<'a> {
     }
 
     fn read(&self, kv: &KeyValue) -> Result<Current, Status> {
-        let api_version = self.hub.gvk.api_version();
-        let gvk = (self.hub.gvk.kind.as_ref(), api_version.as_str());
-        let served = codec::serve(&kv.value, kv.mod_revision, &self.hub.head, gvk, self.hub.def)
+        let served = self
+            .hub
+            .serve(&kv.value, kv.mod_revision)
             .map_err(|error| Status::internal(error.to_string()))?;
         let value =
             serde_json::from_slice(&served.json).map_err(|error| Status::internal(error.to_string()))?;
@@ -246,6 +247,12 @@ fn served(bytes: &[u8], revision: i64) -> Result<Bytes, Status> {
 /// The bytes as stored: with the `apiVersion` upstream stores, where that is another.
 fn stored_form(bytes: &Bytes, hub: &Hub) -> Bytes {
     let stored = &hub.kind.info().storage_version;
+    if let Some((convert, def)) = convert::to_stored(&hub.gvk.kind, stored)
+        && let Ok(mut value) = serde_json::from_slice(bytes)
+    {
+        convert(&mut value);
+        return json::to_vec(&value, def).into();
+    }
     if stored.is_empty() || **stored == hub.gvk.api_version() || !bytes.starts_with(hub.head.as_bytes()) {
         return bytes.clone();
     }

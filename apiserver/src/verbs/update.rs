@@ -154,7 +154,7 @@ impl Change<'_> {
         let served = &self.target.served;
         let (errors, warnings) = match self.target.subresource.is_empty() {
             true => (
-                served.kind.validate(new, Some(old)),
+                served.validate(new, Some(old)),
                 served.kind.warnings(new, Some(old)),
             ),
             false => {

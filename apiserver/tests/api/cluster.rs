@@ -80,6 +80,18 @@ impl Store {
         Some(store)
     }
 
+    /// The value at a key.
+    pub async fn get(&self, key: &str) -> Option<Bytes> {
+        let channel = tonic::transport::Endpoint::from_shared(self.url.clone()).unwrap();
+        let request = pb::RangeRequest {
+            key: key.to_owned().into(),
+            ..Default::default()
+        };
+        let mut client = pb::kv_client::KvClient::new(channel.connect().await.unwrap());
+        let answer = client.range(request).await.unwrap().into_inner();
+        answer.kvs.into_iter().next().map(|kv| kv.value)
+    }
+
     pub async fn put(&self, key: &str, value: Bytes) -> Result<(), Box<dyn std::error::Error>> {
         let channel = tonic::transport::Endpoint::from_shared(self.url.clone())?
             .connect()
@@ -90,6 +102,25 @@ impl Store {
             ..Default::default()
         };
         pb::kv_client::KvClient::new(channel).put(request).await?;
+        Ok(())
+    }
+
+    /// Forgets all history up to now.
+    pub async fn compact(&self) -> Result<(), Box<dyn std::error::Error>> {
+        let channel = tonic::transport::Endpoint::from_shared(self.url.clone())?
+            .connect()
+            .await?;
+        let mut client = pb::kv_client::KvClient::new(channel);
+        let request = pb::RangeRequest {
+            key: "ready".into(),
+            ..Default::default()
+        };
+        let now = client.range(request).await?.into_inner().header;
+        let request = pb::CompactionRequest {
+            revision: now.map_or(0, |header| header.revision),
+            physical: true,
+        };
+        client.compact(request).await?;
         Ok(())
     }
 }

@@ -4,8 +4,11 @@
 
 mod basics;
 mod cluster;
+mod discovery;
 mod election;
 mod protobuf_client;
 mod protobuf_kinds;
 #[path = "../../kinds/tests/samples/mod.rs"]
 mod samples;
+mod specification;
+mod takeover;

@@ -1,10 +1,10 @@
 //! Event, in the core group and in events.k8s.io: one stored form (core/v1), two shapes.
 
 use jiff::Timestamp;
-use keelson_machinery::{Cursor, FieldErrors, Value, names};
+use keelson_machinery::{Cursor, FieldErrors, Path, Value, names};
 
 use crate::kind::{Column, Kind, Name, resource};
-use crate::{cells, check, events, metadata, strategy};
+use crate::{cells, check, equal, events, metadata, strategy};
 
 const SHORT_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
@@ -70,11 +70,7 @@ impl Kind for Event {
             // Recorders patch events without a version: upstream checks no metadata here.
             Some(_) => FieldErrors::default(),
         };
-        let event = Cursor::root(new);
-        namespace(&mut e, &event);
-        if !event.child("eventTime").is_absent() {
-            new_style(&mut e, &event, "reportingComponent");
-        }
+        sensible(&mut e, &Cursor::root(new), "reportingComponent");
         e
     }
 
@@ -131,19 +127,23 @@ impl Kind for EventsEvent {
     resource!("events.k8s.io", "v1", "events");
 
     fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
-        let mut e = strategy::metadata_errors(self, new, old, names::is_dns1123_subdomain);
-        let event = Cursor::root(new);
-        if old.is_none() {
-            let core = events::to_core(new);
-            namespace(&mut e, &Cursor::root(&core));
-            if event.child("eventTime").is_absent() {
-                e.required(event.child("eventTime").path(), "");
-            } else {
-                new_style(&mut e, &event, "reportingController");
+        let (new, old) = (events::to_core(new), old.map(events::to_core));
+        let event = Cursor::root(&new);
+        let mut e = FieldErrors::default();
+        sensible(&mut e, &event, "reportingController");
+        e.extend(strategy::metadata_errors(
+            self,
+            &new,
+            old.as_ref(),
+            names::is_dns1123_subdomain,
+        ));
+        match &old {
+            None => {
+                series(&mut e, &event);
+                new_only(&mut e, &event);
             }
-            unset(&mut e, &event);
+            Some(old) => counted_only(&mut e, &event, &Cursor::root(old)),
         }
-        series(&mut e, &event);
         e
     }
 
@@ -217,58 +217,103 @@ fn row(event: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-/// Events about cluster-scoped objects live in `default`, or in `kube-system` where they are of the new style.
-fn namespace(e: &mut FieldErrors, event: &Cursor) {
-    let own = event.child("metadata").child("namespace").str();
+/// What events of both groups must be; `controller` is what the group calls the reporter. Events with an `eventTime` are
+/// of the new style and say more.
+fn sensible(e: &mut FieldErrors, event: &Cursor, controller: &str) {
+    let own = event.child("metadata").child("namespace");
     let about = event.child("involvedObject").child("namespace");
     let new_style = !event.child("eventTime").is_absent();
-    let fits = match about.str() {
-        "" => own == "default" || own.is_empty() || new_style && own == "kube-system",
-        namespace => namespace == own,
+    let fits = match (about.str(), new_style) {
+        ("", false) => ["", "default"].contains(&own.str()),
+        ("", true) => ["default", "kube-system"].contains(&own.str()),
+        (namespace, false) => namespace == own.str(),
+        (_, true) => true,
     };
     if !fits {
         check::invalid_str(e, &about, "does not match event.namespace");
     }
+    if new_style {
+        reported(e, event, controller);
+    }
+    for message in names::is_dns1123_subdomain(own.str()) {
+        e.invalid(&Path::new("namespace"), own.str(), message);
+    }
 }
 
-fn new_style(e: &mut FieldErrors, event: &Cursor, controller: &str) {
-    check::required_name(e, &event.child(controller), names::is_qualified_name);
+fn reported(e: &mut FieldErrors, event: &Cursor, controller: &str) {
+    let reporter = event.child("reportingComponent").str();
+    if reporter.is_empty() {
+        e.required(&Path::new(controller), "");
+    }
+    for message in names::is_qualified_name(reporter) {
+        e.invalid(&Path::new(controller), reporter, message);
+    }
     for key in ["reportingInstance", "action", "reason"] {
         let field = event.child(key);
-        if check::required(e, &field) && field.str().len() > SHORT_MAX {
-            e.invalid(
-                field.path(),
-                "",
-                format!("can have at most {SHORT_MAX} characters"),
-            );
+        if check::required(e, &field) {
+            short(e, key, &field, SHORT_MAX);
         }
     }
-    for key in ["message", "note"] {
-        if event.child(key).str().len() > MESSAGE_MAX {
-            e.invalid(
-                &keelson_machinery::Path::new("message"),
-                "",
-                format!("can have at most {MESSAGE_MAX} characters"),
-            );
-        }
+    short(e, "message", &event.child("message"), MESSAGE_MAX);
+}
+
+fn short(e: &mut FieldErrors, key: &str, field: &Cursor, max: usize) {
+    if field.str().len() > max {
+        e.invalid(&Path::new(key), "", format!("can have at most {max} characters"));
     }
 }
 
-fn unset(e: &mut FieldErrors, event: &Cursor) {
+/// A new event of events.k8s.io has a time and a type, and none of the fields of old.
+fn new_only(e: &mut FieldErrors, event: &Cursor) {
+    if event.child("eventTime").is_absent() {
+        e.required(event.child("eventTime").path(), "");
+    }
     let kind = event.child("type");
     if !["Normal", "Warning"].contains(&kind.str()) {
         e.invalid(kind.path(), "", format!("has invalid value: {}", kind.str()));
     }
-    for (key, shown) in [
-        ("deprecatedFirstTimestamp", "firstTimestamp"),
-        ("deprecatedLastTimestamp", "lastTimestamp"),
-        ("deprecatedCount", "count"),
-        ("deprecatedSource", "source"),
+    let source = event.child("source");
+    let sourced = !source.child("component").is_zero() || !source.child("host").is_zero();
+    for (key, set) in [
+        ("firstTimestamp", !event.child("firstTimestamp").is_absent()),
+        ("lastTimestamp", !event.child("lastTimestamp").is_absent()),
+        ("count", !event.child("count").is_zero()),
+        ("source", sourced),
     ] {
-        if !event.child(key).is_zero() {
-            e.invalid(&keelson_machinery::Path::new(shown), "", "needs to be unset");
+        if set {
+            e.invalid(&Path::new(key), "", "needs to be unset");
         }
     }
+}
+
+/// An event of events.k8s.io changes by being counted, and in nothing else.
+fn counted_only(e: &mut FieldErrors, event: &Cursor, old: &Cursor) {
+    if !equal::unchanged(event.child("series").value(), old.child("series").value()) {
+        series(e, event);
+    }
+    for key in [
+        "involvedObject",
+        "reason",
+        "message",
+        "source",
+        "firstTimestamp",
+        "lastTimestamp",
+        "count",
+        "reason",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+    ] {
+        check::immutable(e, &event.child(key), &old.child(key));
+    }
+    let reporter = event.child("reportingComponent");
+    if !equal::unchanged(reporter.value(), old.child("reportingComponent").value()) {
+        let path = Path::new("reportingController");
+        e.invalid(&path, reporter.value().clone(), check::IMMUTABLE);
+    }
+    let instance = "reportingInstance";
+    check::immutable(e, &event.child(instance), &old.child(instance));
 }
 
 fn series(e: &mut FieldErrors, event: &Cursor) {
@@ -279,7 +324,7 @@ fn series(e: &mut FieldErrors, event: &Cursor) {
     if series.child("count").i64().unwrap_or(0) < 2 {
         e.invalid(series.child("count").path(), "", "should be at least 2");
     }
-    if series.child("lastObservedTime").is_zero() {
+    if series.child("lastObservedTime").is_absent() {
         e.required(series.child("lastObservedTime").path(), "");
     }
 }
@@ -287,7 +332,7 @@ fn series(e: &mut FieldErrors, event: &Cursor) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::create;
+    use crate::testing::{create, update};
     use serde_json::json;
 
     #[test]
@@ -325,6 +370,58 @@ mod tests {
         assert_eq!(
             create(&Event, event),
             ["involvedObject.namespace: Invalid value: \"b\": does not match event.namespace"]
+        );
+    }
+
+    fn new_style() -> Value {
+        json!({"metadata": {"name": "e", "namespace": "a"}, "regarding": {"namespace": "a"},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "x/y", "reportingInstance": "z",
+            "action": "Do", "reason": "Why", "type": "Normal"})
+    }
+
+    #[test]
+    fn events_of_the_new_group_are_checked_strictly() {
+        assert_eq!(create(&EventsEvent, new_style()), [""; 0]);
+        let mut event = new_style();
+        event["type"] = "Odd".into();
+        event["deprecatedCount"] = 2.into();
+        event["series"] = json!({"count": 1, "lastObservedTime": null});
+        event.as_object_mut().unwrap().remove("reportingController");
+        event.as_object_mut().unwrap().remove("eventTime");
+        assert_eq!(
+            create(&EventsEvent, event),
+            [
+                "series.count: Invalid value: \"\": should be at least 2",
+                "series.lastObservedTime: Required value",
+                "eventTime: Required value",
+                "type: Invalid value: \"\": has invalid value: Odd",
+                "count: Invalid value: \"\": needs to be unset",
+            ]
+        );
+        let mut event = new_style();
+        event["reportingController"] = "".into();
+        let errors = create(&EventsEvent, event);
+        assert_eq!(errors[0], "reportingController: Required value");
+        // Of the old group the same is enough, or the other namespace is nobody's business.
+        let mut event = events::to_core(&new_style());
+        event["involvedObject"]["namespace"] = "b".into();
+        event["type"] = "Odd".into();
+        assert_eq!(create(&Event, event), [""; 0]);
+    }
+
+    #[test]
+    fn events_of_the_new_group_are_only_counted() {
+        let mut counted = new_style();
+        counted["series"] = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+        assert_eq!(update(&EventsEvent, counted.clone(), new_style()), [""; 0]);
+        counted["note"] = "other".into();
+        counted["action"] = "Undo".into();
+        assert_eq!(
+            update(&EventsEvent, counted, new_style()),
+            [
+                "message: Invalid value: \"other\": field is immutable",
+                "action: Invalid value: \"Undo\": field is immutable",
+            ]
         );
     }
 }

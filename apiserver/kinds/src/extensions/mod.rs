@@ -1,6 +1,7 @@
 //! Kinds that extend the API: `apiextensions.k8s.io` and `apiregistration.k8s.io`.
 
 mod api_service;
+pub mod beta;
 mod definition;
 mod schema;
 
