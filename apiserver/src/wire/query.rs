@@ -41,9 +41,10 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Go's reading of a boolean parameter in option structs: present and neither `false` nor `0`.
+    /// Go's reading of a boolean parameter in option structs: present and neither `false` (in any case) nor `0`.
     pub fn flag(&self, name: &str) -> Option<bool> {
-        self.get(name).map(|value| !matches!(value, "false" | "0"))
+        self.get(name)
+            .map(|value| !(value == "0" || value.eq_ignore_ascii_case("false")))
     }
 }
 

@@ -62,8 +62,8 @@ pub fn container(pod: &Value, asked: &str) -> Result<String, Status> {
 /// 400 where it asks for none.
 pub fn streams(query: &[(String, String)]) -> Result<Streams, Status> {
     let flag = |name: &str| {
-        let given = query.iter().rev().find(|(key, _)| key == name);
-        given.is_some_and(|(_, value)| matches!(value.as_str(), "true" | "1"))
+        let given = query.iter().find(|(key, _)| key == name);
+        given.is_some_and(|(_, value)| is_set(value))
     };
     let tty = flag("tty");
     let streams = Streams {
@@ -78,6 +78,11 @@ pub fn streams(query: &[(String, String)]) -> Result<Streams, Status> {
         ));
     }
     Ok(streams)
+}
+
+/// Go's reading of a boolean parameter that is present: clients write `true`, `True`, `1` or nothing.
+fn is_set(value: &str) -> bool {
+    !(value == "0" || value.eq_ignore_ascii_case("false"))
 }
 
 /// `exec` at the kubelet.
@@ -103,20 +108,16 @@ pub fn port_forward(pod: &Value, ports: &[String]) -> String {
 
 /// `containerLogs` at the kubelet, with what `PodLogOptions` asks.
 pub fn log(pod: &Value, container: &str, query: &[(String, String)]) -> String {
-    const PASSED: [&str; 8] = [
-        "follow",
-        "previous",
-        "timestamps",
-        "sinceSeconds",
-        "sinceTime",
-        "tailLines",
-        "limitBytes",
-        "stream",
-    ];
-    let asked = query
-        .iter()
-        .filter(|(key, value)| PASSED.contains(&key.as_str()) && !value.is_empty() && value != "false");
-    let asked: Vec<(&str, &str)> = asked.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    const FLAGS: [&str; 3] = ["follow", "previous", "timestamps"];
+    const PASSED: [&str; 5] = ["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"];
+    let asked = query.iter().filter_map(|(key, value)| {
+        let key = key.as_str();
+        if FLAGS.contains(&key) {
+            return is_set(value).then_some((key, "true"));
+        }
+        (PASSED.contains(&key) && !value.is_empty()).then_some((key, value.as_str()))
+    });
+    let asked: Vec<(&str, &str)> = asked.collect();
     with_query(pod_path("containerLogs", pod, Some(container)), &asked)
 }
 
@@ -209,6 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_read_as_go_reads_them() {
+        for (value, set) in [
+            ("true", true),
+            ("True", true),
+            ("1", true),
+            ("", true),
+            ("0", false),
+            ("false", false),
+            ("False", false),
+        ] {
+            let query = [("stdout".to_owned(), value.to_owned())];
+            assert_eq!(streams(&query).is_ok(), set, "stdout={value}");
+        }
+    }
+
+    #[test]
     fn locations() {
         let pod = json!({"metadata": {"name": "p", "namespace": "n"}});
         let streams = Streams {
@@ -223,7 +240,8 @@ mod tests {
             "/exec/n/p/c?command=sh&command=-c&command=a%20b%26c&input=1&output=1&tty=1"
         );
         let query = [
-            ("follow".to_owned(), "true".to_owned()),
+            ("follow".to_owned(), "True".to_owned()),
+            ("previous".to_owned(), "False".to_owned()),
             ("container".to_owned(), "c".to_owned()),
         ];
         assert_eq!(log(&pod, "c", &query), "/containerLogs/n/p/c?follow=true");
