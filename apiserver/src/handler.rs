@@ -12,6 +12,7 @@ use keelson_machinery::Status;
 
 use crate::context::{Context, Peer};
 use crate::forms::object::respond_status;
+use crate::limits::START_WAIT;
 use crate::server::Server;
 use crate::wire::negotiate::{Form, Shape};
 use crate::wire::{Body, Response};
@@ -54,6 +55,7 @@ pub async fn handle(
 }
 
 async fn answer(server: &Arc<Server>, context: &mut Context) -> Result<Response, Status> {
+    wait_for_caches(server, context).await?;
     filters::apply(server, context)?;
     let Some(deadline) = context.deadline else {
         return route(server, context).await;
@@ -65,6 +67,16 @@ async fn answer(server: &Arc<Server>, context: &mut Context) -> Result<Response,
             0,
         )),
     }
+}
+
+/// Until its caches are filled a server knows no roles and no service accounts, and would refuse whom it must serve.
+async fn wait_for_caches(server: &Server, context: &Context) -> Result<(), Status> {
+    if health::tells_state(&context.info.path) || server.feed.wait_ready(START_WAIT).await {
+        return Ok(());
+    }
+    Err(Status::service_unavailable(
+        "this server is starting and has not yet read the store: try again, and see /readyz?verbose if it stays so",
+    ))
 }
 
 async fn route(server: &Arc<Server>, context: &mut Context) -> Result<Response, Status> {

@@ -23,6 +23,8 @@ pub const WINDOW_EVENTS_MAX: usize = 4_096;
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events a window keeps whatever they weigh.
 pub const WINDOW_EVENTS_MIN: usize = 100;
+/// Revisions of the store before its start that a server reads into its windows.
+pub const HISTORY_REVISIONS: i64 = 4_096;
 /// Events waiting for one watcher; one that is further behind is ended and resumes by its resourceVersion.
 pub const WATCHER_EVENTS_MAX: usize = 1_024;
 /// Bytes gathered into one frame of a streamed list or watch.
@@ -36,6 +38,8 @@ pub const LIST_TURN: usize = 64;
 pub const STORE_PAGE: i64 = 1_000;
 /// How long a read waits for the cache to reach a revision, as upstream's `blockTimeout`.
 pub const CACHE_WAIT: Duration = Duration::from_secs(3);
+/// How long a request to a server that has just started waits for its caches, which tell who may do what.
+pub const START_WAIT: Duration = Duration::from_secs(10);
 /// Attempts of one read-modify-write before the client is told of the conflict.
 pub const UPDATE_ATTEMPTS_MAX: usize = 100;
 /// Names generated for one create before it is refused, as upstream.

@@ -1,9 +1,13 @@
 //! Fills the caches: one read of everything, then one watch of everything.
 //!
+//! What is read is the state of some changes ago, and the watch begins there. So a server that has just started knows
+//! those changes too, and a client that saw one of them from the server before goes on from it instead of listing anew.
+//!
 //! The thin driver below the caches: it moves bytes between the store's stream and `ResourceCache::apply`, in order, and
 //! says how far it has come. A broken stream is taken up where it ended; only a compacted one makes it read anew.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,14 +17,14 @@ use keelson_base::Shutdown;
 use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_proto::etcd::mvccpb::{KeyValue, event::EventType};
 use pb::watch_request::RequestUnion;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::entry::Entry;
 use super::progress::Progress;
 use super::resource::{Change, ResourceCache};
-use crate::limits::STORE_PAGE;
+use crate::limits::{HISTORY_REVISIONS, STORE_PAGE};
 use crate::storage::keys::range_end;
-use crate::storage::{Etcd, StoreError};
+use crate::storage::{Etcd, StoreError, compact};
 
 /// Makes entries of one resource out of stored bytes.
 pub trait Decode: Send + Sync {
@@ -42,7 +46,7 @@ pub struct Feed {
     /// By storage prefix without slashes around it: `pods`, `services/specs`.
     routes: HashMap<String, Route>,
     progress: Progress,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
     connected: AtomicBool,
 }
 
@@ -53,14 +57,26 @@ impl Feed {
             root: root.to_owned(),
             routes,
             progress,
-            ready: AtomicBool::new(false),
+            ready: watch::Sender::new(false),
             connected: AtomicBool::new(false),
         }
     }
 
     /// Whether everything was read once.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        *self.ready.borrow()
+    }
+
+    /// Returns once everything was read once, or after `patience`; whether it was.
+    pub async fn wait_ready(&self, patience: Duration) -> bool {
+        if self.is_ready() {
+            return true;
+        }
+        let mut ready = self.ready.subscribe();
+        matches!(
+            tokio::time::timeout(patience, ready.wait_for(|ready| *ready)).await,
+            Ok(Ok(_))
+        )
     }
 
     /// Whether the store's watch stream is open.
@@ -74,9 +90,11 @@ impl Feed {
         loop {
             let cycle = async {
                 self.store.probe().await;
-                let revision = self.read_all().await?;
-                self.ready.store(true, Ordering::Relaxed);
-                self.follow(revision).await
+                let (from, now) = self.read_all().await?;
+                tokio::select! {
+                    outcome = self.follow(from) => outcome,
+                    never = self.become_ready(now) => match never {},
+                }
             };
             let outcome: Result<(), StoreError> = tokio::select! {
                 () = shutdown.wait() => return,
@@ -93,6 +111,13 @@ impl Feed {
         }
     }
 
+    /// Ready once the caches hold what the store held when they were read; never returns.
+    async fn become_ready(&self, revision: i64) -> Infallible {
+        self.progress.wait_caught_up(revision).await;
+        self.ready.send_replace(true);
+        std::future::pending().await
+    }
+
     fn route<'a>(&self, key: &'a str) -> Option<(&Route, &'a str)> {
         let local = key.strip_prefix(&self.root)?;
         let mut slashes = local.match_indices('/').map(|(at, _)| at);
@@ -105,10 +130,23 @@ impl Feed {
         Some((self.routes.get(&local[..first])?, &local[first + 1..]))
     }
 
-    async fn read_all(&self) -> Result<i64, StoreError> {
+    /// Reads everything as it was `HISTORY_REVISIONS` ago, or since the last compaction: that revision, and the store's now.
+    async fn read_all(&self) -> Result<(i64, i64), StoreError> {
+        let (compacted, now) = compact::last(&self.store).await?;
+        let from = (now - HISTORY_REVISIONS).max(compacted).max(1);
+        match self.read_at(from).await {
+            // Somebody compacts without telling.
+            Err(StoreError::Compacted) => {
+                self.read_at(now).await?;
+                Ok((now, now))
+            }
+            outcome => outcome.map(|()| (from, now)),
+        }
+    }
+
+    async fn read_at(&self, revision: i64) -> Result<(), StoreError> {
         let end: Bytes = range_end(self.root.as_bytes()).into();
         let mut key = Bytes::copy_from_slice(self.root.as_bytes());
-        let mut revision = 0;
         let mut found: HashMap<&str, Vec<Entry>> = HashMap::new();
         loop {
             let request = pb::RangeRequest {
@@ -119,9 +157,6 @@ impl Feed {
                 ..Default::default()
             };
             let page = self.store.range(request).await?;
-            if revision == 0 {
-                revision = page.header.as_ref().map_or(0, |header| header.revision);
-            }
             let last = page.kvs.last().map(|kv| kv.key.clone());
             for kv in &page.kvs {
                 let text = String::from_utf8_lossy(&kv.key);
@@ -145,7 +180,7 @@ impl Feed {
             route.cache.replace(entries, revision);
         }
         self.progress.restart(revision);
-        Ok(revision)
+        Ok(())
     }
 
     /// Follows the store from after `revision`, over as many streams as it takes, until history is lost.
@@ -260,5 +295,31 @@ fn change(route: &Route, local: &str, kv: &KeyValue, deleted: bool) -> Change {
         key: local.to_owned(),
         revision: kv.mod_revision,
         entry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::endpoints::EndpointOptions;
+
+    #[tokio::test]
+    async fn requests_wait_for_full_caches_but_not_for_ever() {
+        let store = Etcd::new(&EndpointOptions {
+            servers: vec!["http://127.0.0.1:1".to_owned()],
+            ca: None,
+            cert_key: None,
+        })
+        .unwrap();
+        let progress = Progress::start(store.clone(), "/progress");
+        let feed = Arc::new(Feed::new(store, "/registry/", HashMap::new(), progress));
+        assert!(!feed.wait_ready(Duration::from_millis(1)).await);
+        let waiting = tokio::spawn({
+            let feed = feed.clone();
+            async move { feed.wait_ready(Duration::from_secs(60)).await }
+        });
+        feed.ready.send_replace(true);
+        assert!(waiting.await.unwrap());
+        assert!(feed.wait_ready(Duration::ZERO).await);
     }
 }

@@ -21,6 +21,8 @@ use crate::storage::Etcd;
 const READERS_MAX: usize = 16_384;
 /// How long the feed may lag before it is assumed that the newest write was none of ours.
 const QUIET: Duration = Duration::from_millis(5);
+/// How often a server that fills its caches asks the store whether it has been told everything.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 type Answer = oneshot::Sender<Result<i64, Status>>;
 
@@ -103,6 +105,14 @@ impl Progress {
         match self.reach(target, CACHE_WAIT).await {
             true => Ok(()),
             false => Err(too_large(target, self.revision())),
+        }
+    }
+
+    /// Returns once the cache holds this revision of the store, whose change may be none of ours.
+    pub async fn wait_caught_up(&self, revision: i64) {
+        while self.revision() < revision && !self.reach(revision, ASK_AGAIN).await {
+            // What cannot be asked now is asked again; the feed reports a store that does not answer.
+            let _ = self.provoke().await;
         }
     }
 

@@ -32,6 +32,24 @@ pub async fn run(store: Etcd, interval: Duration, shutdown: Shutdown) {
     }
 }
 
+/// The revision last compacted to, as the key tells (0: none), and the store's revision now.
+///
+/// # Errors
+/// What the store answers.
+pub async fn last(store: &Etcd) -> Result<(i64, i64), StoreError> {
+    let request = pb::RangeRequest {
+        key: KEY,
+        ..Default::default()
+    };
+    let answer = store.range(request).await?;
+    let told = answer
+        .kvs
+        .first()
+        .and_then(|kv| std::str::from_utf8(&kv.value).ok());
+    let compacted = told.and_then(|text| text.parse().ok()).unwrap_or(0);
+    Ok((compacted, answer.header.map_or(0, |header| header.revision)))
+}
+
 /// One interval: the clock and revision to compact to next time.
 async fn step(store: &Etcd, clock: i64, revision: i64) -> Result<(i64, i64), StoreError> {
     let request = pb::TxnRequest {
