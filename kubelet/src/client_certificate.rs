@@ -66,9 +66,9 @@ pub async fn renew(client: kube::Client, cert_dir: PathBuf, node: String) {
         let Some((from, until)) = lifetime(&current) else {
             return;
         };
-        let life = until.duration_since(from);
-        let due = from.checked_add(life * 4 / 5).unwrap_or(until);
-        let wait = due.duration_since(Timestamp::now()).max(SignedDuration::ZERO);
+        let wait = renewal_due(from, until)
+            .duration_since(Timestamp::now())
+            .max(SignedDuration::ZERO);
         tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
         let renewed = async { store(&cert_dir, &request(&client, &node).await?, Timestamp::now()) };
         match renewed.await {
@@ -79,6 +79,12 @@ pub async fn renew(client: kube::Client, cert_dir: PathBuf, node: String) {
             }
         }
     }
+}
+
+/// When a certificate of this life is to be renewed.
+fn renewal_due(from: Timestamp, until: Timestamp) -> Timestamp {
+    let life = until.duration_since(from);
+    from.checked_add(life * 4 / 5).unwrap_or(until)
 }
 
 /// Asks for a certificate and waits for it; gives certificate and key as PEM.
@@ -208,6 +214,10 @@ fn lifetime(path: &Path) -> Option<(Timestamp, Timestamp)> {
     let at = |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).ok();
     Some((at(cert.validity().not_before)?, at(cert.validity().not_after)?))
 }
+
+#[cfg(test)]
+#[path = "client_certificate_tests.rs"]
+mod renewal_tests;
 
 #[cfg(test)]
 mod tests {

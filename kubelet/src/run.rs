@@ -122,7 +122,7 @@ fn start_chores(config: &Config, host: &Arc<Host>, pods: &Arc<Pods>) {
     if let Some(path) = config.static_pods.clone() {
         tokio::spawn(static_pods::follow(path, host.clone(), pods.clone()));
     }
-    if config.rotate_certificates && config.bootstrap_kubeconfig.is_some() {
+    if config.rotate_certificates {
         let (dir, node) = (config.cert_dir.clone(), config.node_name.clone());
         tokio::spawn(client_certificate::renew(host.client.clone(), dir, node));
     }
