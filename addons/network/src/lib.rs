@@ -7,6 +7,7 @@
 pub mod cleanup;
 pub mod execute;
 pub mod flags;
+pub mod host_ports;
 pub mod plan;
 pub mod render;
 pub mod run;
