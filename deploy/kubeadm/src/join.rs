@@ -9,6 +9,7 @@ use keelson_client::connect;
 use kube::api::Api;
 use serde_json::Value;
 
+use crate::configuration::overlay;
 use crate::discovery::{Cluster, discover};
 use crate::kubeconfig::with_token;
 use crate::phases::{preflight, say};
@@ -16,7 +17,8 @@ use crate::pki::{write_public, write_secret};
 use crate::services::ServiceManager;
 use crate::settings::Settings;
 use crate::token::Token;
-use crate::{objects, reset, services, units};
+use crate::units::Unit;
+use crate::{objects, reset, services, units, yaml};
 
 /// How long the kubelet may take to get its certificate.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(300);
@@ -38,18 +40,13 @@ pub async fn run(join: &Join) -> anyhow::Result<()> {
     let layout = &join.settings.layout;
     let mut errors = preflight::common(layout, &join.settings.cri_socket);
     errors.extend(preflight::port_free(10250));
-    for file in [
+    let files = [
         layout.conf("kubelet"),
         layout.conf("bootstrap-kubelet"),
         layout.pki_file("ca.crt"),
-    ] {
-        if file.exists() {
-            let name = format!("FileAvailable-{}", file.display().to_string().replace('/', "-"));
-            let why = format!("{} already exists: run 'kubeadm reset' first", file.display());
-            errors.push(preflight::Failure::new(name, why));
-        }
-    }
-    preflight::report(errors, &join.ignore_preflight_errors)?;
+    ];
+    errors.extend(files.iter().filter_map(|file| preflight::file_available(file)));
+    preflight::report(errors, &join.ignore_preflight_errors).context("error execution phase preflight")?;
     let cluster = discover(&join.endpoint, &join.discovery_token, &join.pins)
         .await
         .context("error execution phase preflight: couldn't validate the identity of the API Server")?;
@@ -81,6 +78,10 @@ async fn join_cluster(join: &Join, cluster: &Cluster) -> anyhow::Result<()> {
         "preflight",
         "Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...",
     );
+    say(
+        "preflight",
+        "Use 'kubeadm init phase upload-config kubeadm --config your-config-file' to re-upload it.",
+    );
     let mut settings = join.settings.clone();
     read_cluster_configuration(&client, &mut settings).await?;
     refuse_taken_name(&client, &settings.node_name).await?;
@@ -93,11 +94,16 @@ async fn join_cluster(join: &Join, cluster: &Cluster) -> anyhow::Result<()> {
         ),
     );
     write_public(&config_file(&settings), &kubelet)?;
-    let units = units::worker(&settings)?;
-    services::write(layout, &units)?;
+    // The others use the kubeconfig that the kubelet obtains.
+    let (first, others): (Vec<Unit>, Vec<Unit>) = units::worker(&settings)
+        .into_iter()
+        .partition(|unit| matches!(unit.name, "containerd" | "kubelet"));
+    services::write(layout, &first)?;
     say("kubelet-start", "Starting the kubelet");
-    services::start(join.manager, layout, &units)?;
+    services::start(join.manager, layout, &first)?;
     wait_for_certificate(&settings).await?;
+    services::write(layout, &others)?;
+    services::start(join.manager, layout, &others)?;
     std::fs::remove_file(&bootstrap).with_context(|| format!("remove {}", bootstrap.display()))?;
     let own = connect(Some(layout.conf("kubelet").as_path()), "kubeadm")
         .await
@@ -174,7 +180,8 @@ async fn kubelet_configuration(client: &kube::Client, settings: &Settings) -> an
         configuration[key] = own[key].clone();
     }
     configuration["authentication"]["x509"] = own["authentication"]["x509"].clone();
-    Ok(objects::yaml(&configuration))
+    overlay(&mut configuration, &settings.kubelet_overrides);
+    Ok(yaml::render(&configuration))
 }
 
 /// The kubelet writes its kubeconfig once its signing request is approved and signed.

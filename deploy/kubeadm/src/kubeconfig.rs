@@ -1,11 +1,14 @@
 //! Kubeconfig files: how each component and person proves who it is.
 
+use std::path::Path;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::pki::{Issued, Leaf, Subject, subject};
 use crate::settings::Settings;
+use crate::yaml;
 
 /// One kubeconfig to have: file name without ending, and the identity in it.
 #[derive(Clone, Debug)]
@@ -62,6 +65,16 @@ pub fn with_certificate(server: &str, ca_pem: &str, user: &str, issued: &Issued)
     render(server, Some(ca_pem), user, &credentials)
 }
 
+/// The file's text with the path of a file that holds certificate and key.
+pub fn with_certificate_file(server: &str, ca_pem: &str, user: &str, file: &Path) -> String {
+    render(
+        server,
+        Some(ca_pem),
+        user,
+        &json!({"client-certificate": file, "client-key": file}),
+    )
+}
+
 /// The file's text with a bearer token, as a joining kubelet starts from.
 pub fn with_token(server: &str, ca_pem: &str, user: &str, token: &str) -> String {
     render(server, Some(ca_pem), user, &json!({"token": token}))
@@ -69,7 +82,7 @@ pub fn with_token(server: &str, ca_pem: &str, user: &str, token: &str) -> String
 
 /// The public half: what `cluster-info` offers to anyone.
 pub fn cluster_only(server: &str, ca_pem: &str) -> String {
-    to_yaml(&json!({
+    yaml::render(&json!({
         "apiVersion": "v1", "kind": "Config", "contexts": null, "current-context": "", "preferences": {}, "users": null,
         "clusters": [{"name": "", "cluster": cluster(server, Some(ca_pem))}],
     }))
@@ -84,17 +97,12 @@ fn cluster(server: &str, ca_pem: Option<&str>) -> Value {
 
 fn render(server: &str, ca_pem: Option<&str>, user: &str, credentials: &Value) -> String {
     let context = format!("{user}@kubernetes");
-    to_yaml(&json!({
+    yaml::render(&json!({
         "apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": context,
         "clusters": [{"name": "kubernetes", "cluster": cluster(server, ca_pem)}],
         "contexts": [{"name": context, "context": {"cluster": "kubernetes", "user": user}}],
         "users": [{"name": user, "user": credentials}],
     }))
-}
-
-/// YAML of a value we built; every scalar in it is plain in YAML 1.1 too.
-fn to_yaml(value: &Value) -> String {
-    serde_yaml::to_string(value).expect("a JSON value has a YAML form")
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 pub mod certs;
 pub mod cli;
+pub mod configuration;
+pub mod cri;
 pub mod discovery;
 pub mod join;
 pub mod kubeconfig;
@@ -18,3 +20,4 @@ pub mod services;
 pub mod settings;
 pub mod token;
 pub mod units;
+pub mod yaml;

@@ -5,8 +5,9 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-use crate::kubeconfig;
+use crate::configuration::overlay;
 use crate::settings::Settings;
+use crate::{kubeconfig, yaml};
 
 /// The group of joining machines, which bootstrap tokens carry.
 pub const NODE_TOKEN_GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
@@ -132,14 +133,18 @@ pub fn kubeadm_config(settings: &Settings) -> Value {
             "dnsDomain": settings.dns_domain, "podSubnet": settings.pod_cidr, "serviceSubnet": settings.service_cidr,
         },
     });
-    config_map("kubeadm-config", "ClusterConfiguration", &yaml(&configuration))
+    config_map(
+        "kubeadm-config",
+        "ClusterConfiguration",
+        &yaml::render(&configuration),
+    )
 }
 
 /// The kubelet's configuration that every machine of the cluster starts from.
 pub fn kubelet_configuration(settings: &Settings) -> anyhow::Result<Value> {
     // A local node's images were imported: one that is removed to free space could not be pulled again.
     let image_collection_starts_percent = if settings.layout.is_local() { 100 } else { 85 };
-    Ok(json!({
+    let mut configuration = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "imageGCHighThresholdPercent": image_collection_starts_percent,
         "authentication": {
@@ -156,12 +161,14 @@ pub fn kubelet_configuration(settings: &Settings) -> anyhow::Result<Value> {
         "podLogsDir": settings.layout.pod_logs(),
         "rotateCertificates": true,
         "staticPodPath": settings.layout.manifests(),
-    }))
+    });
+    overlay(&mut configuration, &settings.kubelet_overrides);
+    Ok(configuration)
 }
 
 /// The same, kept in the cluster.
 pub fn kubelet_config_map(configuration: &Value) -> Value {
-    config_map("kubelet-config", "kubelet", &yaml(configuration))
+    config_map("kubelet-config", "kubelet", &yaml::render(configuration))
 }
 
 /// The Service that pods resolve names at; its endpoints are kept by the DNS processes themselves.
@@ -182,11 +189,6 @@ pub fn dns_service(settings: &Settings) -> anyhow::Result<Value> {
             ],
         },
     }))
-}
-
-/// YAML of a value we built.
-pub fn yaml(value: &Value) -> String {
-    serde_yaml::to_string(value).expect("a JSON value has a YAML form")
 }
 
 fn config_map(name: &str, key: &str, text: &str) -> Value {

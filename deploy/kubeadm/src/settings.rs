@@ -5,7 +5,18 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use crate::configuration::Arg;
 use crate::layout::Layout;
+
+/// Flags that an operator adds to those of the components.
+#[derive(Clone, Debug, Default)]
+pub struct ExtraArgs {
+    pub store: Vec<Arg>,
+    pub apiserver: Vec<Arg>,
+    pub controller_manager: Vec<Arg>,
+    pub scheduler: Vec<Arg>,
+    pub kubelet: Vec<Arg>,
+}
 
 /// Everything the phases need to know.
 #[derive(Clone, Debug)]
@@ -24,6 +35,9 @@ pub struct Settings {
     pub dns_domain: String,
     /// The runtime's endpoint, `unix://...`.
     pub cri_socket: String,
+    pub extra_args: ExtraArgs,
+    /// Laid over the kubelets' configuration.
+    pub kubelet_overrides: serde_json::Value,
 }
 
 impl Settings {
@@ -100,6 +114,8 @@ pub mod tests {
             pod_cidr: "10.244.0.0/16".into(),
             dns_domain: "cluster.local".into(),
             cri_socket: "unix:///x/run/containerd/containerd.sock".into(),
+            extra_args: ExtraArgs::default(),
+            kubelet_overrides: serde_json::json!({}),
         }
     }
 

@@ -7,6 +7,7 @@ use kube::api::{Api, DeleteParams, ListParams};
 use rand::Rng;
 use serde_json::{Value, json};
 
+use crate::certs::short_duration;
 use crate::objects::{self, NODE_TOKEN_GROUP};
 
 const ID_LENGTH: usize = 6;
@@ -149,65 +150,141 @@ pub async fn delete(client: &kube::Client, names: &[String]) -> anyhow::Result<(
     Ok(())
 }
 
-/// The table that `token list` prints.
-pub async fn list(client: &kube::Client) -> anyhow::Result<String> {
+/// Whether the usages and groups are such as the server's authenticator takes.
+pub fn check(terms: &Terms) -> anyhow::Result<()> {
+    for usage in &terms.usages {
+        if !matches!(usage.as_str(), "signing" | "authentication") {
+            bail!(
+                "invalid bootstrap token usage string: {usage:?}, valid usage options: signing,authentication"
+            );
+        }
+    }
+    let authenticates = terms.usages.iter().any(|usage| usage == "authentication");
+    if !terms.groups.is_empty() && !authenticates {
+        bail!("token groups cannot be specified unless --usages includes \"authentication\"");
+    }
+    for group in &terms.groups {
+        let rest = group.strip_prefix("system:bootstrappers:").unwrap_or_default();
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let well = rest
+            .bytes()
+            .all(|byte| inner(byte) || matches!(byte, b':' | b'-'))
+            && rest.bytes().next_back().is_some_and(inner);
+        if !well {
+            bail!(
+                "bootstrap group {group:?} is invalid (must match \\Asystem:bootstrappers:[a-z0-9:-]{{0,255}}[a-z0-9]\\z)"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A token as the cluster holds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stored {
+    token: String,
+    description: String,
+    /// As written in the Secret; none: for ever.
+    expires: Option<String>,
+    usages: Vec<String>,
+    groups: Vec<String>,
+}
+
+/// Every bootstrap token, by id.
+pub async fn list(client: &kube::Client) -> anyhow::Result<Vec<Stored>> {
     let api: Api<Secret> = Api::namespaced(client.clone(), "kube-system");
     let secrets = api
         .list(&ListParams::default().fields(&format!("type={SECRET_TYPE}")))
         .await
-        .context("list tokens")?;
-    let now = Timestamp::now();
-    let mut rows =
-        vec![["TOKEN", "TTL", "EXPIRES", "USAGES", "DESCRIPTION", "EXTRA GROUPS"].map(str::to_owned)];
-    rows.extend(secrets.items.iter().map(|secret| row(secret, now)));
-    Ok(table(&rows))
+        .context("failed to list bootstrap tokens")?;
+    let mut tokens: Vec<Stored> = secrets.items.iter().map(stored).collect();
+    tokens.sort_by(|one, other| one.token.cmp(&other.token));
+    Ok(tokens)
 }
 
-fn row(secret: &Secret, now: Timestamp) -> [String; 6] {
-    let data = secret.data.clone().unwrap_or_default();
+fn stored(secret: &Secret) -> Stored {
     let text = |key: &str| {
-        data.get(key)
-            .map(|value| String::from_utf8_lossy(&value.0).into_owned())
+        let value = secret.data.as_ref()?.get(key)?;
+        Some(String::from_utf8_lossy(&value.0).into_owned())
     };
-    let expires = text("expiration").and_then(|time| time.parse::<Timestamp>().ok());
-    let left = expires.map_or_else(
-        || "<forever>".to_owned(),
-        |time| remaining(time.duration_since(now)),
-    );
-    let usages: Vec<String> = ["authentication", "signing"]
-        .iter()
-        .filter(|usage| text(&format!("usage-bootstrap-{usage}")).as_deref() == Some("true"))
-        .map(|&usage| usage.to_owned())
-        .collect();
-    let or = |value: Option<String>, default: &str| {
-        value
-            .filter(|text| !text.is_empty())
-            .unwrap_or(default.to_owned())
-    };
-    [
-        format!("{}.{}", or(text("token-id"), ""), or(text("token-secret"), "")),
-        left,
-        or(text("expiration"), "<never>"),
-        usages.join(","),
-        or(text("description"), "<none>"),
-        or(text("auth-extra-groups"), "<none>"),
-    ]
-}
-
-/// `23h`, `59m`, `<invalid>` once it is over.
-fn remaining(left: SignedDuration) -> String {
-    match left.as_secs() {
-        seconds if seconds < 0 => "<invalid>".to_owned(),
-        seconds if seconds < 120 => format!("{seconds}s"),
-        seconds if seconds < 2 * 3600 => format!("{}m", seconds / 60),
-        seconds if seconds < 48 * 3600 => format!("{}h", seconds / 3600),
-        seconds => format!("{}d", seconds / 86400),
+    let is_for = |usage: &&str| text(&format!("usage-bootstrap-{usage}")).as_deref() == Some("true");
+    let groups = text("auth-extra-groups").unwrap_or_default();
+    Stored {
+        token: format!(
+            "{}.{}",
+            text("token-id").unwrap_or_default(),
+            text("token-secret").unwrap_or_default()
+        ),
+        description: text("description").unwrap_or_default(),
+        expires: text("expiration"),
+        usages: ["authentication", "signing"]
+            .iter()
+            .filter(|usage| is_for(usage))
+            .map(|&usage| usage.to_owned())
+            .collect(),
+        groups: groups
+            .split(',')
+            .filter(|group| !group.is_empty())
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
-/// Columns aligned by three spaces, as kubectl does.
+/// The table that `token list` prints.
+pub fn render_table(tokens: &[Stored], now: Timestamp) -> String {
+    let mut rows =
+        vec![["TOKEN", "TTL", "EXPIRES", "USAGES", "DESCRIPTION", "EXTRA GROUPS"].map(str::to_owned)];
+    rows.extend(tokens.iter().map(|token| row(token, now)));
+    table(&rows)
+}
+
+fn row(token: &Stored, now: Timestamp) -> [String; 6] {
+    let expires = token
+        .expires
+        .as_ref()
+        .and_then(|time| time.parse::<Timestamp>().ok());
+    let left = expires.map_or_else(
+        || "<forever>".to_owned(),
+        |time| short_duration(time.duration_since(now)),
+    );
+    let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+    [
+        token.token.clone(),
+        left,
+        or(token.expires.clone().unwrap_or_default(), "<never>"),
+        or(token.usages.join(","), "<none>"),
+        or(token.description.clone(), "<none>"),
+        or(token.groups.join(","), "<none>"),
+    ]
+}
+
+/// The form of `token list -o json`.
+pub fn described(token: &Stored) -> Value {
+    let mut value = json!({
+        "kind": "BootstrapToken", "apiVersion": "output.kubeadm.k8s.io/v1alpha3",
+        "token": token.token, "usages": token.usages, "groups": token.groups,
+    });
+    if !token.description.is_empty() {
+        value["description"] = token.description.as_str().into();
+    }
+    if let Some(expires) = &token.expires {
+        value["expires"] = expires.as_str().into();
+    }
+    value
+}
+
+/// The narrowest column of a table, without the space after it.
+const COLUMN_MIN: usize = 9;
+
+/// Columns aligned by three spaces, as upstream does.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].len())
+            .max()
+            .unwrap_or(0)
+            .max(COLUMN_MIN)
+    };
     let widths: Vec<usize> = (0..N).map(width).collect();
     let line = |row: &[String; N]| {
         let cells: Vec<String> = row
@@ -255,5 +332,56 @@ mod tests {
             now,
         );
         assert!(forever["stringData"]["expiration"].is_null());
+    }
+
+    #[test]
+    fn the_table_reads_as_upstreams() {
+        let token: Token = "abcdef.0123456789abcdef".parse().unwrap();
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut secret = secret_object(&token, &Terms::default(), now);
+        // What the server makes of stringData.
+        let data = secret["stringData"].take();
+        let encoded: serde_json::Map<String, Value> = data
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(key, value)| {
+                use base64::Engine;
+                let text = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap());
+                (key.clone(), text.into())
+            })
+            .collect();
+        secret["data"] = encoded.into();
+        let one = stored(&serde_json::from_value(secret).unwrap());
+        let forever = Stored {
+            expires: None,
+            groups: vec![],
+            ..one.clone()
+        };
+        let shown = render_table(&[one, forever], "2026-01-01T00:00:01Z".parse().unwrap());
+        assert_eq!(
+            shown,
+            "TOKEN                     TTL         EXPIRES                USAGES                   DESCRIPTION   EXTRA GROUPS\n\
+             abcdef.0123456789abcdef   23h         2026-01-02T00:00:00Z   authentication,signing   <none>        system:bootstrappers:kubeadm:default-node-token\n\
+             abcdef.0123456789abcdef   <forever>   <never>                authentication,signing   <none>        <none>\n"
+        );
+    }
+
+    #[test]
+    fn terms_the_server_would_not_take_are_refused() {
+        let refused = |usages: &[&str], groups: &[&str]| {
+            let own = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+            check(&Terms {
+                usages: own(usages),
+                groups: own(groups),
+                ..Terms::default()
+            })
+            .is_err()
+        };
+        assert!(!refused(&["signing", "authentication"], &[NODE_TOKEN_GROUP]));
+        assert!(refused(&["sign"], &[]));
+        assert!(refused(&["signing"], &[NODE_TOKEN_GROUP]));
+        assert!(refused(&["authentication"], &["system:masters"]));
+        assert!(refused(&["authentication"], &["system:bootstrappers:"]));
     }
 }

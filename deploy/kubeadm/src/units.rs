@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::configuration::with_extra_args;
 use crate::settings::Settings;
 
 /// One service.
@@ -21,7 +22,7 @@ pub struct Unit {
 }
 
 /// The units of a control-plane node, in the order they are started.
-pub fn control_plane(settings: &Settings) -> anyhow::Result<Vec<Unit>> {
+pub fn control_plane(settings: &Settings) -> Vec<Unit> {
     let mut units = runtime(settings);
     units.extend([
         kube_store(settings),
@@ -29,15 +30,15 @@ pub fn control_plane(settings: &Settings) -> anyhow::Result<Vec<Unit>> {
         controller_manager(settings),
         scheduler(settings),
     ]);
-    units.extend(node(settings, &NodeIdentities::control_plane())?);
-    Ok(units)
+    units.extend(node(settings, &NodeIdentities::control_plane()));
+    units
 }
 
 /// The units of a worker.
-pub fn worker(settings: &Settings) -> anyhow::Result<Vec<Unit>> {
+pub fn worker(settings: &Settings) -> Vec<Unit> {
     let mut units = runtime(settings);
-    units.extend(node(settings, &NodeIdentities::worker())?);
-    Ok(units)
+    units.extend(node(settings, &NodeIdentities::worker()));
+    units
 }
 
 /// Which kubeconfig each component of a node uses. A worker's components share the kubelet's, because that one
@@ -132,7 +133,7 @@ fn kube_store(settings: &Settings) -> Unit {
         settings,
         "kube-store",
         "Keelson store (etcd v3 API over Raft)",
-        flags,
+        with_extra_args(flags, &settings.extra_args.store),
     )
 }
 
@@ -173,6 +174,7 @@ fn kube_apiserver(settings: &Settings) -> Unit {
         format!("--tls-cert-file={}", pki("apiserver.crt")),
         format!("--tls-private-key-file={}", pki("apiserver.key")),
     ];
+    let flags = with_extra_args(flags, &settings.extra_args.apiserver);
     let mut unit = unit(settings, "kube-apiserver", "Kubernetes API server", flags);
     unit.after = vec!["kube-store"];
     unit
@@ -204,7 +206,7 @@ fn controller_manager(settings: &Settings) -> Unit {
         settings,
         "kube-controller-manager",
         "Kubernetes controller manager",
-        flags,
+        with_extra_args(flags, &settings.extra_args.controller_manager),
     )
 }
 
@@ -217,16 +219,17 @@ fn scheduler(settings: &Settings) -> Unit {
         format!("--kubeconfig={conf}"),
         "--leader-elect=true".to_owned(),
     ];
+    let flags = with_extra_args(flags, &settings.extra_args.scheduler);
     unit(settings, "kube-scheduler", "Kubernetes scheduler", flags)
 }
 
-fn node(settings: &Settings, identities: &NodeIdentities) -> anyhow::Result<Vec<Unit>> {
-    Ok(vec![
+fn node(settings: &Settings, identities: &NodeIdentities) -> Vec<Unit> {
+    vec![
         kubelet(settings, identities),
         kube_proxy(settings, identities),
         network(settings, identities),
-        cluster_dns(settings, identities)?,
-    ])
+        cluster_dns(settings, identities),
+    ]
 }
 
 fn kubelet(settings: &Settings, identities: &NodeIdentities) -> Unit {
@@ -246,6 +249,7 @@ fn kubelet(settings: &Settings, identities: &NodeIdentities) -> Unit {
             text(&layout.conf("bootstrap-kubelet"))
         ));
     }
+    let flags = with_extra_args(flags, &settings.extra_args.kubelet);
     let mut unit = unit(settings, "kubelet", "Kubernetes node agent", flags);
     unit.after = vec!["containerd"];
     unit.leaves_children = true;
@@ -277,14 +281,14 @@ fn network(settings: &Settings, identities: &NodeIdentities) -> Unit {
     unit(settings, "keelson-network", "Pod network between nodes", flags)
 }
 
-fn cluster_dns(settings: &Settings, identities: &NodeIdentities) -> anyhow::Result<Unit> {
+fn cluster_dns(settings: &Settings, identities: &NodeIdentities) -> Unit {
     let flags = vec![
         format!("--kubeconfig={}", text(&settings.layout.conf(identities.dns))),
         format!("--node-name={}", settings.node_name),
         format!("--node-ip={}", settings.advertise_address),
         format!("--cluster-domain={}", settings.dns_domain),
     ];
-    Ok(unit(settings, "cluster-dns", "Cluster DNS", flags))
+    unit(settings, "cluster-dns", "Cluster DNS", flags)
 }
 
 /// The unit file's text.
@@ -311,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_control_plane_node_runs_the_six_components() {
-        let units = control_plane(&crate::settings::tests::sample()).unwrap();
+        let units = control_plane(&crate::settings::tests::sample());
         let names: Vec<&str> = units.iter().map(|unit| unit.name).collect();
         for name in [
             "kube-store",
@@ -327,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_workers_kubelet_bootstraps() {
-        let units = worker(&crate::settings::tests::sample()).unwrap();
+        let units = worker(&crate::settings::tests::sample());
         let kubelet = units.iter().find(|unit| unit.name == "kubelet").unwrap();
         assert!(render(kubelet).contains("--bootstrap-kubeconfig=/x/bootstrap-kubelet.conf"));
         assert!(render(kubelet).contains("KillMode=process"));

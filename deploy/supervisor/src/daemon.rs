@@ -265,27 +265,36 @@ fn unblock_signals(command: &mut Command) {
     }
 }
 
-/// SIGTERM, then SIGKILL after the service's own limit.
+/// Ends a service for good; its pid file goes last, and says so to those who wait.
 fn end(one: &mut Running, run_dir: &Path) {
     one.due = None;
-    let Some(mut child) = one.child.take() else { return };
+    if let Some(child) = one.child.take() {
+        end_process(child, &one.service);
+    }
+    let pid_file = run_dir.join(format!("{}.pid", one.service.name));
+    match std::fs::remove_file(&pid_file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            eprintln!("cannot remove {}: {error}", pid_file.display());
+        }
+        _ => {}
+    }
+}
+
+/// SIGTERM, then SIGKILL after the service's own limit.
+fn end_process(mut child: Child, service: &Service) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     if let Err(error) = kill(pid, Signal::SIGTERM) {
-        eprintln!("{}: cannot signal pid {pid}: {error}", one.service.name);
+        eprintln!("{}: cannot signal pid {pid}: {error}", service.name);
     }
     let began = Instant::now();
     while !matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
-        if began.elapsed() > one.service.stop_timeout {
-            eprintln!("{}: did not stop in time; killing pid {pid}", one.service.name);
+        if began.elapsed() > service.stop_timeout {
+            eprintln!("{}: did not stop in time; killing pid {pid}", service.name);
             if let Err(error) = child.kill().and_then(|()| child.wait()) {
-                eprintln!("{}: cannot kill pid {pid}: {error}", one.service.name);
+                eprintln!("{}: cannot kill pid {pid}: {error}", service.name);
             }
             break;
         }
         std::thread::sleep(Duration::from_millis(10));
-    }
-    let pid_file = run_dir.join(format!("{}.pid", one.service.name));
-    if let Err(error) = std::fs::remove_file(&pid_file) {
-        eprintln!("cannot remove {}: {error}", pid_file.display());
     }
 }

@@ -15,12 +15,11 @@ pub async fn run(init: &Init) -> anyhow::Result<()> {
     for port in [init.settings.bind_port, 10250, 10257, 10259, 2379, 2380] {
         errors.extend(port_free(port));
     }
-    if init.settings.layout.store().join("member").exists() {
-        let dir = init.settings.layout.store();
-        errors.push(Failure::new(
-            "DirAvailable",
-            format!("{} is not empty", dir.display()),
-        ));
+    let store = init.settings.layout.store();
+    if !init.settings.layout.is_local() && std::fs::read_dir(&store).is_ok_and(|mut dir| dir.next().is_some())
+    {
+        let why = format!("{} is not empty", store.display());
+        errors.push(Failure::new(path_name("DirAvailable", &store), why));
     }
     report(errors, &init.ignore_preflight_errors)
 }
@@ -41,6 +40,18 @@ impl Failure {
     }
 }
 
+/// `FileAvailable` and `/etc/kubernetes/kubelet.conf` give `FileAvailable--etc-kubernetes-kubelet.conf`.
+fn path_name(check: &str, path: &Path) -> String {
+    format!("{check}-{}", path.display().to_string().replace('/', "-"))
+}
+
+/// A file that must not be there.
+pub fn file_available(path: &Path) -> Option<Failure> {
+    let why = || format!("{} already exists", path.display());
+    path.exists()
+        .then(|| Failure::new(path_name("FileAvailable", path), why()))
+}
+
 /// The checks of every machine.
 pub fn common(layout: &Layout, cri_socket: &str) -> Vec<Failure> {
     let mut errors = Vec::new();
@@ -57,11 +68,13 @@ pub fn common(layout: &Layout, cri_socket: &str) -> Vec<Failure> {
         }
     }
     let socket = cri_socket.trim_start_matches("unix://");
-    if !layout.is_local() && !Path::new(socket).exists() {
-        errors.push(Failure::new(
-            "CRI",
-            format!("container runtime is not running: {socket} does not exist"),
-        ));
+    if !layout.is_local()
+        && let Err(error) = std::os::unix::net::UnixStream::connect(socket)
+    {
+        let why = format!(
+            "could not connect to the container runtime: {cri_socket}: {error}: is containerd running?"
+        );
+        errors.push(Failure::new("CRI", why));
     }
     if std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() == "0") {
         let why =

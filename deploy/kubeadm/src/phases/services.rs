@@ -2,7 +2,7 @@
 
 use super::{Init, say};
 use crate::pki::write_public;
-use crate::{objects, services, units};
+use crate::{objects, services, units, yaml};
 
 /// Runs the phase.
 pub async fn run(init: &Init) -> anyhow::Result<()> {
@@ -10,9 +10,9 @@ pub async fn run(init: &Init) -> anyhow::Result<()> {
     let configuration = objects::kubelet_configuration(settings)?;
     write_public(
         &settings.layout.kubelet().join("config.yaml"),
-        &objects::yaml(&configuration),
+        &yaml::render(&configuration),
     )?;
-    let units = units::control_plane(settings)?;
+    let units = units::control_plane(settings);
     services::write(&settings.layout, &units)?;
     say(
         "control-plane",

@@ -21,6 +21,11 @@ pub async fn config(init: &Init) -> anyhow::Result<()> {
     );
     objects::ensure(&client, &objects::kubeadm_config(&init.settings)).await?;
     let kubelet = objects::kubelet_configuration(&init.settings)?;
+    say(
+        "kubelet",
+        "Creating a ConfigMap \"kubelet-config\" in namespace kube-system with the configuration for the kubelets in \
+         the cluster",
+    );
     objects::ensure(&client, &objects::kubelet_config_map(&kubelet)).await
 }
 
@@ -29,7 +34,17 @@ pub async fn mark(init: &Init) -> anyhow::Result<()> {
     let name = init.settings.node_name.as_str();
     say(
         "mark-control-plane",
-        format!("Marking the node {name} as control-plane"),
+        format!(
+            "Marking the node {name} as control-plane by adding the labels: [node-role.kubernetes.io/control-plane \
+             node.kubernetes.io/exclude-from-external-load-balancers]"
+        ),
+    );
+    say(
+        "mark-control-plane",
+        format!(
+            "Marking the node {name} as control-plane by adding the taints \
+             [node-role.kubernetes.io/control-plane:NoSchedule]"
+        ),
     );
     let nodes: Api<Node> = Api::all(super_admin(init).await?);
     wait_for_node(&nodes, name).await?;
@@ -65,6 +80,9 @@ pub async fn wait_for_node(nodes: &Api<Node>, name: &str) -> anyhow::Result<()> 
 /// A token, the rules for joining machines, and the public `cluster-info`.
 pub async fn bootstrap(init: &Init) -> anyhow::Result<()> {
     let client = super_admin(init).await?;
+    if !init.hide_token {
+        say("bootstrap-token", format!("Using token: {}", init.token.reveal()));
+    }
     say(
         "bootstrap-token",
         "Configuring bootstrap tokens, cluster-info ConfigMap, RBAC Roles",
@@ -80,6 +98,21 @@ pub async fn bootstrap(init: &Init) -> anyhow::Result<()> {
     {
         objects::ensure(&client, rule).await?;
     }
+    for allowed in [
+        "Node Bootstrap tokens to get nodes",
+        "Node Bootstrap tokens to post CSRs in order for nodes to get long term certificate credentials",
+        "the csrapprover controller automatically approve CSRs from a Node Bootstrap Token",
+        "certificate rotation for all node client certificates in the cluster",
+    ] {
+        say(
+            "bootstrap-token",
+            format!("Configured RBAC rules to allow {allowed}"),
+        );
+    }
+    say(
+        "bootstrap-token",
+        "Creating the \"cluster-info\" ConfigMap in the \"kube-public\" namespace",
+    );
     let ca =
         std::fs::read_to_string(init.settings.layout.pki_file("ca.crt")).context("read the cluster's CA")?;
     objects::ensure(&client, &objects::cluster_info(&init.settings, &ca)).await
@@ -92,16 +125,17 @@ pub async fn show_join(init: &Init) -> anyhow::Result<()> {
     } else {
         init.token.reveal()
     };
+    let (conf, endpoint) = (init.settings.layout.conf("admin"), init.settings.endpoint());
+    let join = join_command(&endpoint, &shown, &init.settings.layout.pki_file("ca.crt"))?;
+    let conf = conf.display();
     println!(
         "\nYour Kubernetes control-plane has initialized successfully!\n\n\
-         To start using your cluster, run:\n\n  export KUBECONFIG={}\n\n\
-         Then you can join any number of worker nodes by running the following on each as root:\n\n{}\n",
-        init.settings.layout.conf("admin").display(),
-        join_command(
-            &init.settings.endpoint(),
-            &shown,
-            &init.settings.layout.pki_file("ca.crt")
-        )?
+         To start using your cluster, you need to run the following as a regular user:\n\n  \
+         mkdir -p $HOME/.kube\n  sudo cp -i {conf} $HOME/.kube/config\n  \
+         sudo chown $(id -u):$(id -g) $HOME/.kube/config\n\n\
+         Alternatively, if you are the root user, you can run:\n\n  export KUBECONFIG={conf}\n\n\
+         Then you can join any number of worker nodes by running the following on each as root:\n\n{}",
+        join.replace(" --discovery", " \\\n\t--discovery")
     );
     Ok(())
 }

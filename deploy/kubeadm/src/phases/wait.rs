@@ -18,7 +18,10 @@ pub async fn run(init: &Init) -> anyhow::Result<()> {
     }
     say(
         "wait-control-plane",
-        format!("Waiting for a healthy API server at {}", init.settings.server()),
+        format!(
+            "Waiting for a healthy API server at {}. This can take up to 4m0s",
+            init.settings.server()
+        ),
     );
     let client = super_admin(init).await?;
     let began = Instant::now();
@@ -29,11 +32,10 @@ pub async fn run(init: &Init) -> anyhow::Result<()> {
         match client.request_text(request).await {
             Ok(_) => break,
             Err(error) if began.elapsed() > LIMIT => {
-                let log = init.settings.layout.log();
                 bail!(
-                    "the API server is not ready after {} s: {error}; its log is in {}",
+                    "the API server is not ready after {} s: {error}; see {}",
                     LIMIT.as_secs(),
-                    log.display()
+                    init.manager.log_of(&init.settings.layout, "kube-apiserver")
                 )
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
