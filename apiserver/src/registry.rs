@@ -264,12 +264,11 @@ impl Hub {
 
     /// A cache entry of an object that is ready to be served.
     pub fn entry_of(&self, key: &str, revision: i64, served: codec::Served) -> Entry {
-        let fields = match self.kind.selectable_field_names().is_empty() {
+        let names = self.kind.selectable_field_names();
+        let fields = match names.is_empty() {
             true => Vec::new(),
-            false => {
-                let value: Value = serde_json::from_slice(&served.json).unwrap_or(Value::Null);
-                self.kind.selectable_fields(&value)
-            }
+            // A pod's fields are a small part of it: the rest is not read for them.
+            false => self.kind.selectable_fields(&codec::parts(&served, names)),
         };
         let keep = KEPT_PARSED.contains(&self.kind.info().resource.as_ref());
         Entry::new(key, revision, served, &fields, keep)

@@ -55,7 +55,7 @@ start() {
     done
     pki=$(dirname "$(find "$dir/kubeadm" -name apiserver.crt)")
     ln -s "$pki" "$dir/pki"
-    ln -s "$(find "$dir/kubeadm" -name admin.conf)" "$dir/admin.conf"
+    ln -s "$(find "$dir/kubeadm" -name super-admin.conf)" "$dir/admin.conf"
     run kube-store --name=bench --data-dir="$dir/store" --listen-client-urls="https://127.0.0.1:$client" \
         --advertise-client-urls="https://127.0.0.1:$client" --listen-peer-urls="https://127.0.0.1:$peer" \
         --initial-advertise-peer-urls="https://127.0.0.1:$peer" --initial-cluster="bench=https://127.0.0.1:$peer" \

@@ -6,6 +6,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use keelson_machinery::Value;
+use serde_json::Map;
 
 /// Why a stored value cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +92,29 @@ pub fn with_revision(text: &[u8], revision: i64) -> Option<Served> {
         metadata,
         labels,
     })
+}
+
+/// The top-level parts of an object that `paths` (`part.key`, ...) lie in, without its metadata; the whole object where
+/// a path is of one part, which may stand for others.
+pub fn parts(served: &Served, paths: &[impl AsRef<str>]) -> Value {
+    let text = &served.json[..];
+    let parse = |range: Range<usize>| serde_json::from_slice(&text[range]).unwrap_or(Value::Null);
+    let split = |path| AsRef::<str>::as_ref(path).split_once('.').map(|(part, _)| part);
+    let Some(wanted) = paths.iter().map(split).collect::<Option<Vec<&str>>>() else {
+        return parse(0..text.len());
+    };
+    let mut found = Map::new();
+    // Only kind and version stand before the metadata.
+    let mut members = Members {
+        text,
+        at: served.metadata.end as usize,
+    };
+    while let Some((part, _, value)) = members.next() {
+        if let Some(part) = wanted.iter().find(|wanted| wanted.as_bytes() == part) {
+            found.insert((*part).to_owned(), parse(value));
+        }
+    }
+    Value::Object(found)
 }
 
 /// The value of a member of the object that starts at `at`.
@@ -181,9 +206,8 @@ fn value_end(text: &[u8], start: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use keelson_machinery::Value;
-
     use super::*;
+    use serde_json::json;
 
     fn check(stored: &str, served: &str) {
         let out = with_revision(stored.as_bytes(), 7).unwrap();
@@ -212,6 +236,43 @@ mod tests {
             r#"{"metadata":{"generation":1}}"#,
             r#"{"metadata":{"resourceVersion":"7","generation":1}}"#,
         );
+    }
+
+    #[test]
+    fn parts_are_what_the_paths_name() {
+        let text = br#"{"kind":"A","metadata":{"name":"x"},"spec":{"big":[1,{"spec":2}],"a":"b","c":{"d":1}},"status":{"e":true},"z":1}"#;
+        let served = with_revision(text, 7).unwrap();
+        let want = json!({"spec": {"big": [1, {"spec": 2}], "a": "b", "c": {"d": 1}}});
+        assert_eq!(parts(&served, &["spec.a", "spec.none", "none.x"]), want);
+        let whole: Value = serde_json::from_slice(&served.json).unwrap();
+        assert_eq!(parts(&served, &["spec.a", "z"]), whole, "a path of one part");
+    }
+
+    #[test]
+    fn every_kind_reads_its_fields_out_of_the_parts() {
+        let object = json!({
+            "metadata": {"name": "x", "namespace": "y"}, "type": "t", "reason": "r", "reportingComponent": "c",
+            "spec": {"nodeName": "n", "restartPolicy": "Always", "schedulerName": "s", "serviceAccountName": "a",
+                "hostNetwork": true, "unschedulable": true, "signerName": "g", "driver": "d"},
+            "status": {"phase": "Running", "podIP": "1.2.3.4", "podIPs": [{"ip": "1.2.3.4"}], "replicas": 3,
+                "succeeded": 2, "nominatedNodeName": "m"},
+        });
+        let served = with_revision(object.to_string().as_bytes(), 7).unwrap();
+        for kind in keelson_kinds::kinds() {
+            let own = |fields: Vec<(keelson_machinery::gvk::Name, String)>| -> Vec<_> {
+                fields
+                    .into_iter()
+                    .filter(|(name, _)| !name.starts_with("metadata."))
+                    .collect()
+            };
+            let from_parts = kind.selectable_fields(&parts(&served, kind.selectable_field_names()));
+            assert_eq!(
+                own(from_parts),
+                own(kind.selectable_fields(&object)),
+                "{}",
+                kind.info().resource
+            );
+        }
     }
 
     #[test]

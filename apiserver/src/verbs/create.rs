@@ -61,31 +61,30 @@ pub async fn store_new(
     value: Value,
 ) -> Result<Done, Status> {
     let dry_run = context.dry_run()?;
+    if !is_to_be_named(&value) {
+        let mut target = target.clone();
+        meta::name(&value).clone_into(&mut target.name);
+        return attempt_once(server, context, &target, value, dry_run).await;
+    }
     let mut attempt = 0;
     loop {
         let mut object = value.clone();
-        let generated = name(&mut object);
+        let name = rules::generate_name(meta::generate_name(&value), &mut rand::rng());
+        meta::set_str(&mut object, "name", &name);
         let mut target = target.clone();
-        meta::name(&object).clone_into(&mut target.name);
+        target.name = name;
         let outcome = attempt_once(server, context, &target, object, dry_run).await;
         attempt += 1;
         match outcome {
-            Err(status)
-                if generated && status.reason == "AlreadyExists" && attempt < GENERATE_NAME_ATTEMPTS => {}
+            Err(status) if status.reason == "AlreadyExists" && attempt < GENERATE_NAME_ATTEMPTS => {}
             other => return other,
         }
     }
 }
 
-/// Gives the object a name where it asks for one; whether it did.
-fn name(object: &mut Value) -> bool {
-    let prefix = meta::generate_name(object);
-    if !meta::name(object).is_empty() || prefix.is_empty() {
-        return false;
-    }
-    let name = rules::generate_name(prefix, &mut rand::rng());
-    meta::set_str(object, "name", &name);
-    true
+/// Whether the object asks the server for a name.
+fn is_to_be_named(object: &Value) -> bool {
+    meta::name(object).is_empty() && !meta::generate_name(object).is_empty()
 }
 
 async fn attempt_once(

@@ -52,14 +52,15 @@ pub fn update(
     subresource: &str,
     now: &str,
 ) {
-    let live = old.cloned().unwrap_or_else(|| json!({}));
+    let nothing = json!({});
+    let live = old.unwrap_or(&nothing);
     let reset = subresource.is_empty() && entries::is_reset(new);
     let mut owners = match reset || !subresource.is_empty() {
         true => Vec::new(),
         false => entries::read(new),
     };
     if owners.is_empty() && !reset {
-        owners = entries::read(&live);
+        owners = entries::read(live);
     }
     meta::set(new, "managedFields", Value::Null);
     // Objects whose owners are unknown stay so until they are applied.
@@ -67,7 +68,7 @@ pub fn update(
         return;
     }
     let writer = Entry::new(manager, false, meta::api_version(new), subresource);
-    let owners = took(&live, new, def, owners, writer, now);
+    let owners = took(live, new, def, owners, writer, now);
     entries::write(new, owners);
 }
 
@@ -80,10 +81,12 @@ fn took(
     mut writer: Entry,
     now: &str,
 ) -> Vec<Entry> {
-    let difference = compared(live, new, def);
-    let taken = difference.modified.union(&difference.added);
+    let difference = typed::compare_objects(live, new, def);
+    let mut taken = difference.modified;
+    taken.add(&difference.added);
     for owner in &mut owners {
-        owner.fields = owner.fields.difference(&taken).difference(&difference.removed);
+        owner.fields.subtract(&taken);
+        owner.fields.subtract(&difference.removed);
         strip(&mut owner.fields);
     }
     writer.fields = taken;
@@ -102,14 +105,6 @@ fn took(
     owners.retain(|owner| !owner.fields.is_empty());
     entries::cap(&mut owners);
     owners
-}
-
-fn compared(live: &Value, new: &Value, def: &TypeDef) -> typed::Comparison {
-    let mut before = live.clone();
-    if before.get("metadata").is_some() {
-        meta::set(&mut before, "managedFields", Value::Null);
-    }
-    typed::compare(Some(&before), Some(new), Type::Struct(def))
 }
 
 fn strip(fields: &mut Set) {
@@ -190,7 +185,7 @@ fn configuration(applied: &Value) -> Result<Value, Status> {
 }
 
 fn owned_fields(config: &Value, applied: &Value, def: &TypeDef, subresource: &str) -> Result<Set, Status> {
-    let mut fields = typed::fields_of(config, Type::Struct(def), "").map_err(|why| {
+    let mut fields = typed::fields_of(config, Type::Struct(def)).map_err(|why| {
         let message = format!(
             "failed to create typed patch object ({}/{}; {}, Kind={}): {why}",
             meta::namespace(applied),
@@ -231,9 +226,10 @@ fn merged(
     }
     let whole = typed::merge(&bare, config, of);
     let mut result = match &last {
-        Some(last) if !last.fields.is_empty() => {
+        // Where nothing is given up nothing is to be removed.
+        Some(last) if !last.fields.difference(&writer.fields).is_empty() => {
             // With the name, which nobody owns: it is what keeps the metadata when nothing else of it is applied.
-            let own = typed::fields_of(config, of, "").unwrap_or_default();
+            let own = typed::fields_of(config, of).unwrap_or_default();
             let appliers = owners.iter().filter(|owner| owner.applied);
             let claimed = appliers.fold(own, |all, owner| all.union(&owner.fields));
             pruned(&whole, &last.fields, &claimed, of)
@@ -242,13 +238,15 @@ fn merged(
     };
     decode::normalize(&mut result, def).map_err(Status::bad_request)?;
     let difference = typed::compare(Some(&bare), Some(&result), of);
-    let taken = difference.modified.union(&difference.added);
+    let mut taken = difference.modified;
+    taken.add(&difference.added);
     let conflicts = conflicts(&owners, &taken);
     if !request.force && !conflicts.is_empty() && !excused(&conflicts, live, def, request.manager) {
         return Err(refusal(&conflicts));
     }
     for owner in &mut owners {
-        owner.fields = owner.fields.difference(&taken).difference(&difference.removed);
+        owner.fields.subtract(&taken);
+        owner.fields.subtract(&difference.removed);
         strip(&mut owner.fields);
     }
     let unchanged = last
@@ -268,7 +266,7 @@ fn merged(
 /// Removes what was applied last time, is not applied now, and no other applier claims.
 fn pruned(whole: &Value, last: &Set, claimed: &Set, of: Type<'_>) -> Value {
     let named = |set: &Set| typed::with_named_fields(set, of);
-    let fields = |value: &Value| named(&typed::fields_of(value, of, "").unwrap_or_default());
+    let fields = |value: &Value| named(&typed::fields_of(value, of).unwrap_or_default());
     let last = named(last);
     let all = fields(whole);
     // Without all of the last configuration; then with what appliers still claim; then with what was never its own.
@@ -296,7 +294,7 @@ fn excused(conflicts: &[(&Entry, Set)], live: &Value, def: &TypeDef, manager: &s
     let Some(noted) = noted.and_then(|text| decode::untyped(text.as_bytes()).ok()) else {
         return false;
     };
-    let Ok(allowed) = typed::fields_of(&noted, Type::Struct(def), "") else {
+    let Ok(allowed) = typed::fields_of(&noted, Type::Struct(def)) else {
         return false;
     };
     conflicts

@@ -52,6 +52,19 @@ impl Set {
         }
     }
 
+    /// Takes the paths of `other` away, each path for itself: what [`Set::difference`] would be, in place.
+    pub fn subtract(&mut self, other: &Set) {
+        self.member &= !other.member;
+        for (element, theirs) in &other.children {
+            if let Some(mine) = self.children.get_mut(element) {
+                mine.subtract(theirs);
+                if mine.is_empty() {
+                    self.children.remove(element);
+                }
+            }
+        }
+    }
+
     #[must_use]
     pub fn intersection(&self, other: &Set) -> Set {
         self.combine(other, |mine, theirs| mine && theirs)
@@ -181,6 +194,9 @@ pub(crate) fn key_element(keys: Map<String, Value>) -> String {
 /// An element with its JSON rewritten in canonical form.
 fn canonical(element: &str) -> Option<String> {
     let (kind, rest) = element.split_once(':')?;
+    if kind == "k" && is_plain_key(rest) {
+        return Some(element.to_owned());
+    }
     match kind {
         "f" => Some(element.to_owned()),
         "v" => serde_json::from_str(rest).ok().map(|value| value_element(&value)),
@@ -188,6 +204,19 @@ fn canonical(element: &str) -> Option<String> {
         "i" => rest.parse::<i64>().ok().map(|index| format!("i:{index}")),
         _ => None,
     }
+}
+
+/// One key with a string, as most are: `{"name":"a"}` is canonical as it stands.
+fn is_plain_key(text: &str) -> bool {
+    let inner = text.strip_prefix("{\"").and_then(|rest| rest.strip_suffix("\"}"));
+    let Some((key, value)) = inner.and_then(|inner| inner.split_once("\":\"")) else {
+        return false;
+    };
+    let plain = |part: &str| {
+        part.bytes()
+            .all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+    };
+    plain(key) && plain(value)
 }
 
 fn push_element(path: &mut String, element: &str) {
@@ -233,6 +262,43 @@ mod tests {
         );
         for bad in [json!([]), json!({"x": {}}), json!({"k:1": {}}), json!({"v:": {}})] {
             assert_eq!(Set::from_value(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn plain_keys_are_those_that_a_parser_leaves_alone() {
+        for (text, plain) in [
+            (r#"{"name":"a"}"#, true),
+            (r#"{"name":""}"#, true),
+            (r#"{"name": "a"}"#, false),
+            (r#"{"name":"a","x":"b"}"#, false),
+            (r#"{"name":"a\u0041"}"#, false),
+            (r#"{"port":1}"#, false),
+            (r#"{"a":"b":"c"}"#, false),
+        ] {
+            assert_eq!(is_plain_key(text), plain, "{text}");
+            if plain {
+                let parsed: Map<String, Value> = serde_json::from_str(text).unwrap();
+                assert_eq!(key_element(parsed), format!("k:{text}"));
+            }
+        }
+    }
+
+    #[test]
+    fn subtracting_is_the_difference() {
+        let texts = [
+            json!({"f:a": {".": {}, "f:b": {}}, "f:c": {}, "f:d": {"f:e": {"f:f": {}}}}),
+            json!({"f:a": {"f:b": {}}, "f:d": {"f:e": {"f:f": {}, "f:g": {}}}}),
+            json!({"f:a": {}, "f:x": {}}),
+            json!({"f:d": {}}),
+        ];
+        for left in &texts {
+            for right in &texts {
+                let (left, right) = (Set::from_value(left).unwrap(), Set::from_value(right).unwrap());
+                let mut subtracted = left.clone();
+                subtracted.subtract(&right);
+                assert_eq!(subtracted, left.difference(&right));
+            }
         }
     }
 

@@ -130,46 +130,47 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn place(path: &str, element: &str) -> String {
+/// An element as paths print it: `.name`, `[name="a"]`.
+fn printed(element: &str) -> String {
     let mut set = Set::default();
     set.put(element.to_owned(), Set::leaf());
     let mut printed = String::new();
     set.each_path(&mut |path| path.clone_into(&mut printed));
-    format!("{path}{printed}")
+    printed
 }
 
 /// The fields a configuration sets.
 ///
 /// # Errors
-/// A field the definition does not have, an item without its key, or two with the same key.
-pub(super) fn fields_of(value: &Value, of: Type<'_>, path: &str) -> Result<Set, String> {
+/// A field the definition does not have, an item without its key, or two with the same key; the path before each text.
+pub(super) fn fields_of(value: &Value, of: Type<'_>) -> Result<Set, String> {
     let mut set = Set::default();
     if of.is_map(value) {
         let Some(map) = value.as_object() else {
             return match value {
                 Value::Null => Ok(set),
-                _ => Err(format!("{path}: expected map, got {value}")),
+                _ => Err(format!(": expected map, got {value}")),
             };
         };
         for (name, value) in map {
             let element = field_element(name);
             let Some((child_type, declared)) = of.child(name) else {
-                return Err(format!("{path}.{name}: field not declared in schema"));
+                return Err(format!(".{name}: field not declared in schema"));
             };
-            let mut child = fields_of(value, child_type, &place(path, &element))?;
+            let mut child =
+                fields_of(value, child_type).map_err(|why| format!("{}{why}", printed(&element)))?;
             let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
             child.member |= empty || !declared;
             set.put(element, child);
         }
     } else if of.is_list() {
-        let mut seen = HashSet::new();
         for (index, item) in items(value).iter().enumerate() {
-            let element = item_element(item, of).map_err(|why| format!("{path}: element {index}: {why}"))?;
-            let mut child = fields_of(item, of.item(), &place(path, &element))?;
+            let element = item_element(item, of).map_err(|why| format!(": element {index}: {why}"))?;
+            let mut child =
+                fields_of(item, of.item()).map_err(|why| format!("{}{why}", printed(&element)))?;
             child.member = true;
-            if !seen.insert(element.clone()) {
-                let duplicate = place("", &element);
-                return Err(format!("{path}: duplicate entries for key {duplicate}"));
+            if set.children.contains_key(&element) {
+                return Err(format!(": duplicate entries for key {}", printed(&element)));
             }
             set.put(element, child);
         }
@@ -187,8 +188,27 @@ pub(super) struct Comparison {
     pub removed: Set,
 }
 
+/// Compares two objects as if neither had `managedFields`, without a copy of either.
+pub(super) fn compare_objects(old: &Value, new: &Value, def: &TypeDef) -> Comparison {
+    let of = Type::Struct(def);
+    let mut found = Comparison::default();
+    let metadata = (old.get("metadata"), new.get("metadata"));
+    let metadata_type = of.child("metadata").map_or(Type::Untyped, |(child, _)| child);
+    compare_maps(&mut found, Some(old), Some(new), of, Some("metadata"));
+    if metadata.0 != metadata.1 {
+        let between = compare_but(metadata.0, metadata.1, metadata_type, Some("managedFields"));
+        found.put(field_element("metadata"), between);
+    }
+    found
+}
+
 /// Compares two values of a type; items without their key are passed over.
 pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, of: Type<'_>) -> Comparison {
+    compare_but(old, new, of, None)
+}
+
+/// Compares two values; of maps without the entry `but`.
+fn compare_but(old: Option<&Value>, new: Option<&Value>, of: Type<'_>, but: Option<&str>) -> Comparison {
     let mut found = Comparison::default();
     let (old, new) = match (old, new) {
         (None, None) => return found,
@@ -207,7 +227,7 @@ pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, of: Type<'_>) ->
     if apart && of.is_list() {
         compare_lists(&mut found, old, new, of);
     } else if apart {
-        compare_maps(&mut found, old, new, of);
+        compare_maps(&mut found, old, new, of, but);
     }
     match (old, new) {
         (None, _) => found.added.member = true,
@@ -226,7 +246,13 @@ impl Comparison {
     }
 }
 
-fn compare_maps(found: &mut Comparison, old: Option<&Value>, new: Option<&Value>, of: Type<'_>) {
+fn compare_maps(
+    found: &mut Comparison,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    of: Type<'_>,
+    but: Option<&str>,
+) {
     let none = Map::new();
     let old = old.and_then(Value::as_object).unwrap_or(&none);
     let new = new.and_then(Value::as_object).unwrap_or(&none);
@@ -235,7 +261,7 @@ fn compare_maps(found: &mut Comparison, old: Option<&Value>, new: Option<&Value>
         .chain(new.keys().filter(|name| !old.contains_key(*name)));
     for name in names {
         let (before, after) = (old.get(name), new.get(name));
-        if before == after {
+        if Some(name.as_str()) == but || before == after {
             continue;
         }
         let child_type = of.child(name).map_or(Type::Untyped, |(child, _)| child);
@@ -243,22 +269,24 @@ fn compare_maps(found: &mut Comparison, old: Option<&Value>, new: Option<&Value>
     }
 }
 
+/// A list's items by their elements; items without their key are passed over.
+fn keyed<'a>(value: Option<&'a Value>, of: Type<'_>) -> BTreeMap<String, &'a Value> {
+    let items = value.and_then(Value::as_array).into_iter().flatten();
+    items
+        .filter_map(|item| Some((item_element(item, of).ok()?, item)))
+        .collect()
+}
+
 fn compare_lists(found: &mut Comparison, old: Option<&Value>, new: Option<&Value>, of: Type<'_>) {
-    let keyed = |value: Option<&'_ Value>| -> BTreeMap<String, Value> {
-        let items = value.and_then(Value::as_array).into_iter().flatten();
-        items
-            .filter_map(|item| Some((item_element(item, of).ok()?, item.clone())))
-            .collect()
-    };
     if old == new {
         return;
     }
-    let (old, new) = (keyed(old), keyed(new));
+    let (old, new) = (keyed(old, of), keyed(new, of));
     let elements = old
         .keys()
         .chain(new.keys().filter(|element| !old.contains_key(*element)));
     for element in elements {
-        let (before, after) = (old.get(element), new.get(element));
+        let (before, after) = (old.get(element).copied(), new.get(element).copied());
         if before != after {
             found.put(element.clone(), compare(before, after, of.item()));
         }
