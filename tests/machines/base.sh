@@ -4,13 +4,22 @@
 #   base.sh DIR
 set -euo pipefail
 base=${1:?usage: base.sh DIR}
-[ ! -e "$base/.done" ] || exit 0
-command -v debootstrap > /dev/null || apt-get -qq install -y --no-install-recommends debootstrap > /dev/null
-command -v systemd-nspawn > /dev/null || apt-get -qq install -y --no-install-recommends systemd-container > /dev/null
+made_by=$(sha256sum < "$0")
+[ "$(cat "$base/.done" 2> /dev/null)" != "$made_by" ] || exit 0
+export DEBIAN_FRONTEND=noninteractive
+missing=()
+command -v debootstrap > /dev/null || missing+=(debootstrap)
+command -v systemd-nspawn > /dev/null || missing+=(systemd-container)
+[ ${#missing[@]} = 0 ] || { apt-get -qq update; apt-get -qq install -y --no-install-recommends "${missing[@]}" > /dev/null; }
 rm -rf "$base"
 mkdir -p "$base"
+
+# The mirror and proxy that this machine's apt uses.
+mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 'Component: main' | sed -n 's/^bookworm //p' | sed -n 1p)
+eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
+[ -z "${http_proxy:-}" ] || export http_proxy
 packages=systemd,systemd-sysv,dbus,iproute2,nftables,conntrack,containerd,runc,containernetworking-plugins,procps,kmod,busybox-static
-debootstrap --variant=minbase --include=$packages bookworm "$base" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" > "$base.log" 2>&1 ||
+debootstrap --variant=minbase --include=$packages bookworm "$base" "${mirror:-http://deb.debian.org/debian}" > "$base.log" 2>&1 ||
     { tail -5 "$base.log" >&2; exit 1; }
 rm -rf "$base"/var/cache/apt/archives/*.deb "$base"/var/lib/apt/lists/*
 : > "$base/etc/machine-id"
@@ -42,4 +51,4 @@ version = 2
     bin_dir = "/usr/lib/cni"
     conf_dir = "/etc/cni/net.d"
 CONFIG
-touch "$base/.done"
+echo "$made_by" > "$base/.done"
