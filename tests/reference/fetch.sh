@@ -3,15 +3,19 @@
 #   fetch.sh etcd         etcd and etcdctl 3.5 from a newer suite      -> target/reference/etcd/usr/bin
 #   fetch.sh kubectl-old  kubectl 1.20 of Debian 12                    -> target/reference/kubectl-old/usr/bin
 #   fetch.sh containerd   containerd 2 from a newer suite              -> target/reference/containerd/usr/bin
+#   fetch.sh etcd-old     etcd 3.4 of Debian 12                        -> target/reference/etcd-old/usr/bin
+#   fetch.sh docker-registry  the registry of Debian 12                -> target/reference/docker-registry/usr/bin
 # Prints the directory of the programs.
 set -euo pipefail
-name=${1:?usage: fetch.sh etcd|kubectl-old|containerd}
+name=${1:?usage: fetch.sh etcd|etcd-old|kubectl-old|containerd|docker-registry}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${CARGO_TARGET_DIR:-$root/target}/reference
 case $name in
     etcd) suite=sid packages="etcd-server etcd-client" ;;
     containerd) suite=sid packages=containerd ;;
     kubectl-old) suite=bookworm packages=kubernetes-client ;;
+    etcd-old) suite=bookworm packages="etcd-server etcd-client" ;;
+    docker-registry) suite=bookworm packages=docker-registry ;;
     *) echo "unknown reference $name" >&2; exit 2 ;;
 esac
 if [ ! -e "$out/$name/.done" ]; then

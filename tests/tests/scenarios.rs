@@ -53,6 +53,8 @@ fn scenario(name: &str, file: &Path) -> anyhow::Result<()> {
         ("DIR", dir),
         ("NS", namespace.clone()),
         ("REPO", concat!(env!("CARGO_MANIFEST_DIR"), "/..").to_owned()),
+        ("CLIENTS", built("clients")),
+        ("CLIENT_KUBE_RS", env!("CARGO_BIN_EXE_client-kube-rs").to_owned()),
         ("HOME", work.display().to_string()),
         ("LC_ALL", "C".to_owned()),
     ]
@@ -67,6 +69,13 @@ fn scenario(name: &str, file: &Path) -> anyhow::Result<()> {
     kubectl(&env, &["delete", "namespace", &namespace, "--wait=false"])?;
     std::fs::remove_dir_all(&work).context("remove the scenario's directory")?;
     outcome
+}
+
+/// A directory among what is built or fetched for the tests.
+fn built(name: &str) -> String {
+    let target = std::env::var("CARGO_TARGET_DIR")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target").to_owned());
+    format!("{target}/{name}")
 }
 
 fn kubectl(env: &[(String, String)], arguments: &[&str]) -> anyhow::Result<()> {
