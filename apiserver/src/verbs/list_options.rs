@@ -165,8 +165,7 @@ fn selection(query: &Query, target: &Target) -> Result<Selection, Status> {
     let labels = match query.get("labelSelector") {
         None | Some("") => None,
         Some(text) => {
-            let selector = labels::Selector::parse(text)
-                .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+            let selector = labels::Selector::parse(text).map_err(Status::bad_request)?;
             (!selector.is_everything()).then_some(selector)
         }
     };

@@ -92,7 +92,8 @@ pub fn render(
         ("KubeletNotReady", health.not_ready.join(", "), "NodeNotReady")
     };
     let (condition, changed) = one(old, "Ready", ready, reason, message, now);
-    if changed {
+    // A node that has just registered has not become anything yet.
+    if changed && old.iter().any(|before| before.type_ == "Ready") {
         events.push(event);
     }
     out.push(condition);
@@ -148,7 +149,6 @@ mod tests {
                 "NodeHasSufficientMemory",
                 "NodeHasNoDiskPressure",
                 "NodeHasSufficientPID",
-                "NodeNotReady"
             ]
         );
         let (second, events) = render(&first, &Health::default(), at(2));
