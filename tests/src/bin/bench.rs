@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_tests::bench::{api, chain, rest, start};
+use keelson_tests::bench::{api, chain, rest, start, store};
 
 /// Measures a cluster.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum What {
     Rest(rest::Options),
     /// From nothing (certificates at hand) to /readyz and to the node's Ready
     Start(start::Options),
+    /// kube-store beside etcd: speed, CPU, memory, restart, change of leader
+    Store(store::Options),
     /// Print where the admin kubeconfig of a local cluster lies
     Where {
         /// The cluster's directory
@@ -56,6 +58,7 @@ async fn run(what: What) -> anyhow::Result<()> {
         What::Chain(options) => chain::run(&options).await,
         What::Rest(options) => rest::run(&options),
         What::Start(options) => start::run(&options).await,
+        What::Store(options) => store::run(&options).await,
         What::Where { dir } => {
             println!("{}", dir.join("admin.conf").display());
             Ok(())
