@@ -25,6 +25,7 @@ where
     if workers <= WORKERS_FEW {
         footprint::share_heaps();
     }
+    refuse_huge_pages();
     crate::tls::install_provider();
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -55,5 +56,16 @@ where
             tracing::error!(component, "{}", crate::error::chain(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Has the kernel give this process memory in small pages only: the allocator asks for pages of 2 MiB, which count as
+/// resident whole as soon as one byte in them is used.
+#[expect(unsafe_code, reason = "prctl has no safe form in std")]
+fn refuse_huge_pages() {
+    // SAFETY: this option takes plain numbers and touches no memory of ours.
+    let outcome = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    if outcome != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "huge pages stay on: more memory is resident");
     }
 }
