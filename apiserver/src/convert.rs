@@ -50,8 +50,11 @@ pub fn from_stored(value: &mut Value) {
     convert(value);
 }
 
-/// From the cached version to the stored one, where that has other fields, and the stored one's definition.
-pub fn to_stored(kind: &str, storage_version: &str) -> Option<(fn(&mut Value), &'static TypeDef)> {
+/// How an object becomes what is stored, and the definition of that.
+pub type Stored = (fn(&mut Value), &'static TypeDef);
+
+/// From the cached version to the stored one, where that has other fields.
+pub fn to_stored(kind: &str, storage_version: &str) -> Option<Stored> {
     match (storage_version, kind) {
         ("apiextensions.k8s.io/v1beta1", "CustomResourceDefinition") => {
             Some((beta::to_beta, types::of("apiextensions.k8s.io", "v1beta1", kind)?))

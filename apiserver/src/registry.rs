@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keelson_kinds::Kind;
+use keelson_kinds::{Kind, ratchet};
 use keelson_machinery::gvk::Name;
 use keelson_machinery::{FieldErrors, GroupResource, GroupVersionKind, Value};
 use keelson_schema::resources::{self, ResourceInfo};
@@ -64,7 +64,12 @@ impl Served {
 
     /// Every error of a create or an update; the objects are of the cached version.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
-        self.strict.as_ref().unwrap_or(&self.kind).validate(new, old)
+        let rules = self.strict.as_ref().unwrap_or(&self.kind);
+        let errors = rules.validate(new, old);
+        match old {
+            Some(old) if !errors.is_empty() => ratchet::not_excused(&**rules, errors, old),
+            _ => errors,
+        }
     }
 }
 

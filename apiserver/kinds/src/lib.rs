@@ -12,6 +12,7 @@ pub mod events;
 pub mod eviction;
 pub mod extensions;
 pub mod metadata;
+pub mod ratchet;
 pub mod review;
 pub mod scale;
 

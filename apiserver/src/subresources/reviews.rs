@@ -23,7 +23,7 @@ pub async fn create(server: &Arc<Server>, context: &mut Context) -> Result<Respo
         .ok_or_else(Status::no_such_path)?;
     let gvk: GroupVersionKind = info.group_version_kind();
     let def = types::of_kind(&gvk).ok_or_else(Status::no_such_path)?;
-    let form = Form::negotiate(&context.parts.headers, &context.query, false)?;
+    let form = Form::negotiate_whole(&context.parts.headers, &context.query)?;
     let posted = decode::object(context, &gvk, def).await?;
     let answer = answer(server, context, &posted)?;
     respond_value(StatusCode::CREATED, &answer, form)

@@ -71,7 +71,7 @@ impl DeleteOptions {
                 errors.not_supported(
                     &Path::new("propagationPolicy"),
                     other,
-                    &["Background", "Foreground", "Orphan", "nil"],
+                    &["Foreground", "Background", "Orphan", "nil"],
                 );
                 None
             }
@@ -90,8 +90,8 @@ impl DeleteOptions {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        if let Some(other) = dry_runs.iter().find(|value| **value != "All") {
-            errors.not_supported(&Path::new("dryRun"), *other, &["All"]);
+        if dry_runs.iter().any(|value| *value != "All") {
+            errors.not_supported(&Path::new("dryRun"), dry_runs.clone(), &["All"]);
         }
         if !errors.is_empty() {
             let kind = GroupKind::new("meta.k8s.io", "DeleteOptions");

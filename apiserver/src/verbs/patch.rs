@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_machinery::{Status, Value, meta, time};
-use keelson_schema::{decode as schema_decode, json, managed, patch, yaml};
+use keelson_machinery::{FieldErrors, GroupKind, Path, Status, Value, meta, time};
+use keelson_schema::decode::{self as schema_decode, Strictness};
+use keelson_schema::{json, managed, patch, yaml};
 
 use super::decode::{check_kind, read_body, strictness};
 use super::transaction::Transaction;
@@ -43,6 +44,11 @@ struct Patch {
     form: Form,
     /// Of applies: the object applied; of others the patch itself.
     body: Value,
+    /// The body as sent, for refusals that show it.
+    text: Bytes,
+    /// Keys given twice, as a strict decoder names them.
+    duplicates: Vec<String>,
+    strictness: Strictness,
     force: bool,
 }
 
@@ -99,46 +105,54 @@ pub async fn serve(server: &Arc<Server>, context: &mut Context, target: &Target)
 
 async fn read(context: &mut Context, target: &Target) -> Result<Patch, Status> {
     let form = Form::of(context.header("content-type"))?;
-    let body: Bytes = read_body(context).await?;
-    let def = target.served.def;
-    let mut value = match form {
-        Form::Apply => {
-            // Decoding only checks: what it fills in was not applied, and must not be owned.
-            let decoded = schema_decode::yaml(&body, def, strictness(context)?)?;
-            for warning in decoded.warnings {
-                context.warn(warning);
-            }
-            yaml::to_value(&body)
-                .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?
-        }
-        _ => serde_json::from_slice(&body)
+    let strictness = strictness(context)?;
+    let text: Bytes = read_body(context).await?;
+    let (mut body, mut duplicates) = match form {
+        Form::Apply => yaml::to_value_noting_duplicates(&text)
+            .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?,
+        _ => schema_decode::untyped_noting_duplicates(&text)
             .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?,
     };
-    if form == Form::Apply {
-        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        if text("apiVersion").is_empty() || text("kind").is_empty() {
-            return Err(Status::bad_request(
-                "apiVersion and kind must be set in an apply patch",
-            ));
-        }
-        check_kind(&mut value, &target.served.gvk)?;
-        if value["metadata"]
-            .get("managedFields")
-            .is_some_and(|fields| !fields.is_null())
-        {
-            return Err(Status::bad_request("metadata.managedFields must be nil"));
-        }
-        rules::name(&mut value, target)?;
-        rules::place(&mut value, target)?;
-        if let Some(conversion) = &target.served.conversion {
-            (conversion.to_hub)(&mut value);
-        }
+    match form {
+        Form::Apply => check_applied(&mut body, &text, target)?,
+        Form::Json => duplicates
+            .iter_mut()
+            .for_each(|one| one.insert_str(0, "json patch ")),
+        Form::Merge | Form::Strategic => {}
     }
     Ok(Patch {
         form,
-        body: value,
+        body,
+        text,
+        duplicates,
+        strictness,
         force: context.query.flag("force").unwrap_or(false),
     })
+}
+
+/// What must be said of an applied configuration before it meets the live object; brings it to the cached version.
+fn check_applied(value: &mut Value, text: &[u8], target: &Target) -> Result<(), Status> {
+    // Decoding only checks types: what it fills in was not applied, and must not be owned.
+    schema_decode::yaml(text, target.served.def, Strictness::Ignore)?;
+    let empty = |name: &str| value[name].as_str().unwrap_or_default().is_empty();
+    if empty("apiVersion") || empty("kind") {
+        return Err(Status::bad_request(
+            "apiVersion and kind must be set in an apply patch",
+        ));
+    }
+    check_kind(value, &target.served.gvk)?;
+    if value["metadata"]
+        .get("managedFields")
+        .is_some_and(|fields| !fields.is_null())
+    {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    rules::name(value, target)?;
+    rules::place(value, target)?;
+    if let Some(conversion) = &target.served.conversion {
+        (conversion.to_hub)(value);
+    }
+    Ok(())
 }
 
 /// The object after the patch, in the cached version, defaults filled in.
@@ -156,6 +170,7 @@ fn patched(context: &mut Context, target: &Target, live: &Value, patch: &Patch) 
             &target.subresource,
             &now,
         )?;
+        note_applied_twice(context, patch)?;
         served.kind.set_defaults(&mut new);
         return Ok(new);
     }
@@ -163,20 +178,13 @@ fn patched(context: &mut Context, target: &Target, live: &Value, patch: &Patch) 
     if let Some(conversion) = &served.conversion {
         (conversion.from_hub)(&mut original);
     }
-    let merged = match patch.form {
-        Form::Json => patch::json_patch(&original, &patch.body)?,
-        Form::Merge => patch::merge_patch(&original, &patch.body)?,
-        Form::Strategic | Form::Apply => patch::strategic_merge(&original, &patch.body, served.def)?,
+    let merge = || match patch.form {
+        Form::Json => patch::json_patch(&original, &patch.body),
+        Form::Merge => patch::merge_patch(&original, &patch.body),
+        Form::Strategic | Form::Apply => patch::strategic_merge(&original, &patch.body, served.def),
     };
-    let decoded = schema_decode::json(
-        &json::to_vec(&merged, served.def),
-        served.def,
-        strictness(context)?,
-    )?;
-    for warning in decoded.warnings {
-        context.warn(warning);
-    }
-    let mut new = decoded.value;
+    let mut new = merge()?;
+    fit(context, target, &mut new, patch, &merge)?;
     check_kind(&mut new, &served.gvk)?;
     if meta::name(&new) != target.name
         || (served.info.namespaced && meta::namespace(&new) != target.namespace)
@@ -189,6 +197,82 @@ fn patched(context: &mut Context, target: &Target, live: &Value, patch: &Patch) 
     }
     served.kind.set_defaults(&mut new);
     Ok(new)
+}
+
+/// Fits the patched object to its definition. What a strict decoder says against it, or against the patch, is refused
+/// or becomes warnings; `merge` makes the object once more where a refusal shows it.
+fn fit(
+    context: &mut Context,
+    target: &Target,
+    new: &mut Value,
+    patch: &Patch,
+    merge: &dyn Fn() -> Result<Value, Status>,
+) -> Result<(), Status> {
+    let def = target.served.def;
+    let shown = || match (patch.form, merge()) {
+        (Form::Strategic, _) | (_, Err(_)) => go_text(&patch.body),
+        (_, Ok(merged)) => String::from_utf8_lossy(&json::to_vec(&merged, def)).into_owned(),
+    };
+    let unknown = schema_decode::fit_noting_unknown(new, def).map_err(|why| refuse(&shown(), &why))?;
+    let only_patch = unknown.is_empty() && patch.form != Form::Strategic;
+    let strict: Vec<String> = patch.duplicates.iter().cloned().chain(unknown).collect();
+    match patch.strictness {
+        Strictness::Strict if !strict.is_empty() => {
+            let why = format!("strict decoding error: {}", strict.join(", "));
+            let text = match only_patch {
+                true => String::from_utf8_lossy(&patch.text).into_owned(),
+                false => shown(),
+            };
+            return Err(refuse(&text, &why));
+        }
+        Strictness::Warn => strict.into_iter().for_each(|one| context.warn(one)),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// 422 for a patch whose result is no object of its kind.
+fn refuse(shown: &str, why: &str) -> Status {
+    let mut errors = FieldErrors::default();
+    errors.invalid(&Path::new("patch"), shown, why);
+    Status::invalid(&GroupKind::new("", ""), "", &errors)
+}
+
+/// Keys given twice in an applied configuration.
+fn note_applied_twice(context: &mut Context, patch: &Patch) -> Result<(), Status> {
+    if patch.duplicates.is_empty() || patch.strictness == Strictness::Ignore {
+        return Ok(());
+    }
+    let why = format!(
+        "error converting YAML to JSON: yaml: {}",
+        patch.duplicates.join(", ")
+    );
+    if patch.strictness == Strictness::Strict {
+        return Err(Status::bad_request(format!("error strict decoding YAML: {why}")));
+    }
+    context.warn(why);
+    Ok(())
+}
+
+/// A value as Go's `%+v` prints it: a refused strategic merge patch is shown so.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_text).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let sorted: std::collections::BTreeMap<_, _> = map.iter().collect();
+            let pairs: Vec<String> = sorted
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", go_text(value)))
+                .collect();
+            format!("map[{}]", pairs.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Apply to a name that does not exist creates it.
@@ -218,6 +302,7 @@ async fn create_applied(
         &target.subresource,
         &now,
     )?;
+    note_applied_twice(context, patch)?;
     target.served.kind.set_defaults(&mut new);
     let done = create::store_new(server, context, target, new).await?;
     respond(target, &done)
@@ -236,5 +321,22 @@ pub fn plain(
         Form::Json => patch::json_patch(original, &body),
         Form::Strategic => patch::strategic_merge(original, &body, def),
         Form::Merge | Form::Apply => patch::merge_patch(original, &body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn patches_are_shown_as_go_prints_maps() {
+        let patch = json!({"spec": {"b": [1, "x"], "a": null}});
+        assert_eq!(go_text(&patch), "map[spec:map[a:<nil> b:[1 x]]]");
+        let status = refuse("{}", "why");
+        assert_eq!(
+            (status.code, status.message.as_str()),
+            (422, " \"\" is invalid: patch: Invalid value: \"{}\": why")
+        );
     }
 }

@@ -70,13 +70,31 @@ impl Form {
     /// # Errors
     /// 406 where no accepted media type is ours.
     pub fn negotiate(headers: &HeaderMap, query: &Query, watch: bool) -> Result<Self, Status> {
+        Self::negotiate_of(headers, query, watch, |_| true)
+    }
+
+    /// The form of what is never a Table nor mere metadata: reviews, whatever is answered and not stored.
+    ///
+    /// # Errors
+    /// 406 where no accepted media type is ours.
+    pub fn negotiate_whole(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
+        Self::negotiate_of(headers, query, false, |shape| shape == Shape::Whole)
+    }
+
+    fn negotiate_of(
+        headers: &HeaderMap,
+        query: &Query,
+        watch: bool,
+        has: impl Fn(Shape) -> bool,
+    ) -> Result<Self, Status> {
         let accept = accept(headers);
         let (encoding, shape) = if accept.trim().is_empty() {
             (Encoding::Json, Shape::Whole)
         } else {
             clauses(&accept)
                 .into_iter()
-                .find_map(|clause| accepted(clause, watch))
+                .filter_map(|clause| accepted(clause, watch))
+                .find(|(_, shape)| has(*shape))
                 .ok_or_else(|| Status::not_acceptable(if watch { ACCEPTED_WATCH } else { ACCEPTED }))?
         };
         Ok(Self {

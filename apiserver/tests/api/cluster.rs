@@ -147,6 +147,11 @@ pub struct Server {
 
 impl Server {
     pub async fn start(store: &Store) -> Self {
+        Self::start_as(store, "127.0.0.1").await
+    }
+
+    /// A server that tells others to reach it at this address.
+    pub async fn start_as(store: &Store, advertised: &str) -> Self {
         tls::install_provider();
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -163,7 +168,7 @@ impl Server {
             &format!("--tls-cert-file={}", file("tls.crt")),
             &format!("--tls-private-key-file={}", file("tls.key")),
             &format!("--secure-port={}", address.port()),
-            "--advertise-address=127.0.0.1",
+            &format!("--advertise-address={advertised}"),
             "--service-cluster-ip-range=10.96.0.0/16",
             "--disable-admission-plugins=ServiceAccount",
         ])

@@ -92,6 +92,24 @@ pub fn normalize(value: &mut Value, def: &TypeDef) -> Result<(), String> {
     walk::fit(value, def, &mut Vec::new())
 }
 
+/// Fits a patched object to its definition; also what a strict decoder says against it.
+///
+/// # Errors
+/// Go's text of the first value of a wrong type, without a frame around it.
+pub fn fit_noting_unknown(value: &mut Value, def: &TypeDef) -> Result<Vec<String>, String> {
+    let mut strict = Vec::new();
+    walk::fit(value, def, &mut strict)?;
+    Ok(strict)
+}
+
+/// Reads JSON text of any shape, with `duplicate field "path"` for each key given twice.
+///
+/// # Errors
+/// The parser's text.
+pub fn untyped_noting_duplicates(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    text::parse(bytes)
+}
+
 /// Reads JSON text of any shape, within the depth limit.
 ///
 /// # Errors
