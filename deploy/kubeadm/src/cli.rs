@@ -21,6 +21,9 @@ use jiff::SignedDuration;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Number for the log level verbosity.
+    #[arg(short = 'v', long = "v", global = true, default_value_t = 0)]
+    verbosity: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,7 +49,10 @@ enum Command {
 
 /// Runs the command: 0 on success, 1 with the reason on standard error.
 pub fn run(cli: Cli) -> ExitCode {
-    keelson_base::logging::init(&keelson_base::logging::Options::default());
+    keelson_base::logging::init(&keelson_base::logging::Options {
+        verbosity: cli.verbosity,
+        ..Default::default()
+    });
     keelson_base::tls::install_provider();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
@@ -105,7 +111,7 @@ mod tests {
             "kubeadm token list -o json",
             "kubeadm certs renew apiserver",
             "kubeadm config print init-defaults",
-            "kubeadm reset -f",
+            "kubeadm reset -f --v=5",
             "kubeadm version -o short",
         ] {
             let parsed = Cli::try_parse_from(line.split_whitespace());

@@ -5,6 +5,7 @@
 //! same. Upstream's protocol (`kubeadm join`, token-based discovery).
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use base64::Engine;
@@ -20,6 +21,9 @@ use crate::token::Token;
 
 /// Bytes of `cluster-info` read at most.
 const BODY_MAX: usize = 1 << 20;
+/// How long an answer may lack the token's signature, or not come.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(200);
 const PATH: &str = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
 
 /// What a machine knows after discovery.
@@ -31,7 +35,7 @@ pub struct Cluster {
 
 /// Finds the cluster at `endpoint` (`host:port`). `pins` are `sha256:` and hex; empty only if the operator said so.
 pub async fn discover(endpoint: &str, token: &Token, pins: &[String]) -> anyhow::Result<Cluster> {
-    let unverified = fetch(endpoint, insecure_config()?).await?;
+    let unverified = fetch_signed(endpoint, token).await?;
     let cluster = checked(&unverified, token, pins)?;
     let mut roots = RootCertStore::empty();
     roots
@@ -53,12 +57,32 @@ pub async fn discover(endpoint: &str, token: &Token, pins: &[String]) -> anyhow:
     Ok(cluster)
 }
 
+/// `cluster-info` as anyone gets it, with a moment's patience for a server that is starting or a token that was made
+/// just now.
+async fn fetch_signed(endpoint: &str, token: &Token) -> anyhow::Result<Value> {
+    let began = Instant::now();
+    loop {
+        let fetched = fetch(endpoint, insecure_config()?).await;
+        let complete = fetched
+            .as_ref()
+            .is_ok_and(|info| info["data"][signature_key(token)].is_string());
+        if complete || began.elapsed() > PATIENCE {
+            return fetched;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn signature_key(token: &Token) -> String {
+    format!("jws-kubeconfig-{}", token.id)
+}
+
 /// Checks signature and pins of a `cluster-info` ConfigMap.
 pub fn checked(config_map: &Value, token: &Token, pins: &[String]) -> anyhow::Result<Cluster> {
     let Some(text) = config_map["data"]["kubeconfig"].as_str() else {
         bail!("there is no \"kubeconfig\" key in the cluster-info ConfigMap");
     };
-    let Some(signature) = config_map["data"][format!("jws-kubeconfig-{}", token.id)].as_str() else {
+    let Some(signature) = config_map["data"][signature_key(token)].as_str() else {
         bail!(
             "could not find a JWS signature in the cluster-info ConfigMap for token ID {:?}: \
              the token is wrong, expired or deleted; make a new one with 'kubeadm token create'",

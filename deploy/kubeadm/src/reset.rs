@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -37,6 +38,9 @@ const CONFS: [&str; 9] = [
     "cluster-dns",
     "network",
 ];
+
+/// How long killed processes may take to leave their cgroups.
+const CGROUP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is reset.
 pub struct Reset<'a> {
@@ -119,15 +123,22 @@ fn clean_up(binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kubelet's cgroups: one tree on v2, one per controller on v1. A container that still runs keeps its own.
+/// The kubelet's cgroups: one tree on v2, one per controller on v1. Processes that were killed a moment ago may still be
+/// in them; a container that runs on keeps its own.
 fn remove_cgroups(root: &Path) -> anyhow::Result<()> {
     let mut trees = vec![root.join("kubepods")];
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     trees.extend(entries.map(|entry| entry.path().join("kubepods")));
-    trees
-        .iter()
-        .filter(|tree| tree.is_dir())
-        .try_for_each(|tree| remove_cgroup(tree))
+    let began = Instant::now();
+    for tree in trees.iter().filter(|tree| tree.is_dir()) {
+        while let Err(error) = remove_cgroup(tree) {
+            if began.elapsed() > CGROUP_LIMIT {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
 }
 
 fn remove_cgroup(dir: &Path) -> anyhow::Result<()> {
