@@ -5,6 +5,7 @@
 use crate::pod;
 use crate::runtime::resources::{self, Qos};
 use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,9 @@ pub struct Cgroups {
     v2: bool,
     /// Roots to make directories under: one on v2, one per controller on v1.
     trees: Vec<PathBuf>,
+    /// Roots that only the runtime makes directories under, on v1: the named hierarchies (`systemd`, `unified`). What it
+    /// leaves above its containers is ours to remove.
+    others: Vec<PathBuf>,
     /// `--cgroup-root`, `/` by default.
     root: String,
     enabled: bool,
@@ -46,9 +50,15 @@ impl Cgroups {
                 .filter(|p| p.join("cgroup.procs").exists() || p.join("tasks").exists())
                 .collect()
         };
+        let others = if v2 {
+            Vec::new()
+        } else {
+            others(Path::new(ROOT), &trees)
+        };
         Cgroups {
             v2,
             trees,
+            others,
             root: root.trim_end_matches('/').to_owned(),
             enabled: per_qos,
         }
@@ -114,31 +124,30 @@ impl Cgroups {
 
     /// Removes a pod's cgroup and what is left below it; true when nothing is left.
     pub fn remove_pod(&self, parent: &str) -> bool {
-        parent.is_empty()
-            || self
-                .trees
-                .iter()
-                .all(|tree| remove_tree(&tree.join(parent.trim_start_matches('/'))))
+        let remove = |tree: &PathBuf| remove_tree(&tree.join(parent.trim_start_matches('/')));
+        // Every tree is tried, also after one that is still busy.
+        parent.is_empty() || self.all_trees().map(remove).fold(true, |all, gone| all & gone)
+    }
+
+    fn all_trees(&self) -> impl Iterator<Item = &PathBuf> {
+        self.trees.iter().chain(&self.others)
     }
 
     /// Uids of all pods that have a cgroup, with its path.
     pub fn pods(&self) -> Vec<(String, String)> {
-        let Some(tree) = self.trees.first() else {
-            return vec![];
-        };
-        let mut found = Vec::new();
+        let mut found = BTreeSet::new();
         for class in ["kubepods", "kubepods/burstable", "kubepods/besteffort"] {
             let path = format!("{}/{class}", self.root);
-            let Ok(entries) = std::fs::read_dir(tree.join(path.trim_start_matches('/'))) else {
-                continue;
-            };
-            for entry in entries.flatten() {
+            let entries = self
+                .all_trees()
+                .filter_map(|tree| std::fs::read_dir(tree.join(path.trim_start_matches('/'))).ok());
+            for entry in entries.flatten().flatten() {
                 if let Some(uid) = entry.file_name().to_str().and_then(|n| n.strip_prefix("pod")) {
-                    found.push((uid.to_owned(), format!("{path}/pod{uid}")));
+                    found.insert((uid.to_owned(), format!("{path}/pod{uid}")));
                 }
             }
         }
-        found
+        found.into_iter().collect()
     }
 
     fn create(&self, path: &str) -> io::Result<()> {
@@ -217,6 +226,16 @@ fn enable_controllers(dir: &Path) {
     }
 }
 
+/// The hierarchies below `root` that are none of `trees`; links name one twice.
+fn others(root: &Path, trees: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .filter(|path| !trees.contains(path))
+        .collect()
+}
+
 fn remove_tree(dir: &Path) -> bool {
     if let Ok(entries) = std::fs::read_dir(dir) {
         for entry in entries
@@ -229,5 +248,31 @@ fn remove_tree(dir: &Path) -> bool {
     match std::fs::remove_dir(dir) {
         Ok(()) => true,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_runtime_made_elsewhere_goes_with_the_pod() {
+        let root = tempfile::tempdir().unwrap();
+        let pod = "kubepods/besteffort/podu1";
+        let (own, named) = (root.path().join("cpu"), root.path().join("systemd"));
+        std::fs::create_dir_all(own.join(pod)).unwrap();
+        std::fs::create_dir_all(named.join(pod).join("container")).unwrap();
+        let cgroups = Cgroups {
+            v2: false,
+            trees: vec![own.clone()],
+            others: others(root.path(), std::slice::from_ref(&own)),
+            root: String::new(),
+            enabled: true,
+        };
+        let expected = ("u1".to_owned(), format!("/{pod}"));
+        assert_eq!(cgroups.pods(), [expected]);
+        assert!(cgroups.remove_pod(&format!("/{pod}")));
+        assert_eq!(cgroups.pods(), []);
+        assert!(!named.join(pod).exists() && named.join("kubepods").exists());
     }
 }
