@@ -521,3 +521,6 @@ fn take<'a>(
         more: remaining > 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ impl Selection {
 
     /// Whether nothing beyond the namespace is asked for.
     pub fn is_plain(&self) -> bool {
-        self.name.is_none() && self.labels.is_none() && self.fields.is_none()
+        self.name.is_none() && self.labels.is_none() && self.fields.is_none() && self.node.is_none()
     }
 
     /// Whether every object of the resource is asked for.

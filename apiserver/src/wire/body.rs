@@ -133,3 +133,39 @@ pub fn text(status: StatusCode, line: impl Into<String>) -> Response {
 
 /// Never fails: for services whose errors were all answered.
 pub type Answer = Result<Response, Infallible>;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_holds_one_frame_however_long_its_answer() {
+        const PIECE: usize = 10_000;
+        const PIECES: usize = 1_000;
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = made.clone();
+        let mut body = Body::pieces(move |out: &mut BytesMut| {
+            if count.load(Ordering::Relaxed) == PIECES {
+                return false;
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            out.extend_from_slice(&[7; PIECE]);
+            true
+        });
+        assert_eq!(made.load(Ordering::Relaxed), 0, "nothing before it is asked for");
+        let mut total = 0;
+        while let Some(frame) = body.frame().await {
+            let before = total;
+            total += frame.unwrap().into_data().unwrap().len();
+            let frame = total - before;
+            assert!(frame <= FRAME_BYTES + PIECE, "{frame} bytes at once");
+            assert_eq!(made.load(Ordering::Relaxed) * PIECE, total, "nothing ahead");
+        }
+        assert_eq!(total, PIECES * PIECE);
+    }
+}
