@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use keelson_machinery::{FieldErrors, Path, Status, Value, meta, time};
+use keelson_schema::managed;
 
 use super::Target;
 
@@ -161,23 +162,10 @@ pub fn ignore_managed_times(object: &mut Value, old: &Value) {
             .iter()
             .all(|field| new.get(field) == old.get(field))
         });
-    if same_but_times && is_same_but_for_owners(object, old) {
+    if same_but_times && managed::same_but_for_owners(object, old) {
         let kept = old_fields.clone();
         meta::set(object, "managedFields", kept);
     }
-}
-
-/// Compares without a copy of either.
-fn is_same_but_for_owners(object: &Value, other: &Value) -> bool {
-    fn but<'a>(value: &'a Value, left_out: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-        value
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(move |(name, _)| *name != left_out)
-    }
-    but(object, "metadata").eq(but(other, "metadata"))
-        && but(&object["metadata"], "managedFields").eq(but(&other["metadata"], "managedFields"))
 }
 
 /// Whether an update was the last one: deletion was asked for, and nothing holds the object any more.

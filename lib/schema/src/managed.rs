@@ -220,11 +220,10 @@ fn merged(
         .position(|owner| owner.is_same(&writer))
         .map(|at| owners.remove(at));
     writer.fields = fields;
-    let mut bare = live.clone();
-    if bare.get("metadata").is_some() {
-        meta::set(&mut bare, "managedFields", Value::Null);
+    let mut whole = typed::merge(live, config, of);
+    if whole.get("metadata").is_some() {
+        meta::set(&mut whole, "managedFields", Value::Null);
     }
-    let whole = typed::merge(&bare, config, of);
     let mut result = match &last {
         // Where nothing is given up nothing is to be removed.
         Some(last) if !last.fields.difference(&writer.fields).is_empty() => {
@@ -237,7 +236,7 @@ fn merged(
         _ => whole,
     };
     decode::normalize(&mut result, def).map_err(Status::bad_request)?;
-    let difference = typed::compare(Some(&bare), Some(&result), of);
+    let difference = typed::compare_objects(live, &result, def);
     let mut taken = difference.modified;
     taken.add(&difference.added);
     let conflicts = conflicts(&owners, &taken);
@@ -251,7 +250,7 @@ fn merged(
     }
     let unchanged = last
         .as_ref()
-        .filter(|last| last.fields == writer.fields && bare == result);
+        .filter(|last| last.fields == writer.fields && same_but_for_owners(live, &result));
     writer.time = unchanged.map_or(request.now, |last| &last.time).to_owned();
     if writer.api_version.is_empty() {
         meta::api_version(&result).clone_into(&mut writer.api_version);
@@ -261,6 +260,16 @@ fn merged(
     refresh_last_applied(&mut result, live, config, request.manager);
     entries::write(&mut result, owners);
     Ok(result)
+}
+
+/// Compares objects without what they say of their owners, and without a copy of either.
+pub fn same_but_for_owners(object: &Value, other: &Value) -> bool {
+    fn but<'a>(value: &'a Value, left_out: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        let fields = value.as_object().into_iter().flatten();
+        fields.filter(move |(name, _)| *name != left_out)
+    }
+    but(object, "metadata").eq(but(other, "metadata"))
+        && but(&object["metadata"], "managedFields").eq(but(&other["metadata"], "managedFields"))
 }
 
 /// Removes what was applied last time, is not applied now, and no other applier claims.

@@ -110,20 +110,17 @@ pub(super) fn is_reset(object: &Value) -> bool {
 /// Writes the entries in upstream's order, without empty ones; none removes the field.
 pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
     entries.retain(|entry| !entry.fields.is_empty());
-    entries.sort_by(|a, b| {
-        let rank = |entry: &Entry| !entry.applied;
-        let place = |entry: &Entry| {
-            let Entry {
-                time,
-                manager,
-                api_version,
-                subresource,
-                ..
-            } = entry.clone();
-            (rank(entry), time, manager, api_version, subresource)
-        };
-        place(a).cmp(&place(b))
-    });
+    fn place(entry: &Entry) -> (bool, &str, &str, &str, &str) {
+        let Entry {
+            time,
+            manager,
+            api_version,
+            subresource,
+            ..
+        } = entry;
+        (!entry.applied, time, manager, api_version, subresource)
+    }
+    entries.sort_by(|a, b| place(a).cmp(&place(b)));
     let listed: Vec<Value> = entries.iter().map(Entry::to_value).collect();
     meta::set(
         object,

@@ -303,16 +303,20 @@ pub(super) fn merge(live: &Value, config: &Value, of: Type<'_>) -> Value {
         let (Some(live), Some(config)) = (live.as_object(), config.as_object()) else {
             return config.clone();
         };
-        let mut merged = live.clone();
-        for (name, value) in config {
-            let child_type = of.child(name).map_or(Type::Untyped, |(child, _)| child);
-            let value = match live.get(name) {
-                Some(present) => merge(present, value, child_type),
-                None => value.clone(),
-            };
-            merged.insert(name.clone(), value);
-        }
-        Value::Object(merged)
+        // Each value is copied once, however deep it stands.
+        let present = live.iter().map(|(name, present)| {
+            let value = config.get(name).map_or_else(
+                || present.clone(),
+                |value| {
+                    let child_type = of.child(name).map_or(Type::Untyped, |(child, _)| child);
+                    merge(present, value, child_type)
+                },
+            );
+            (name.clone(), value)
+        });
+        let added = config.iter().filter(|(name, _)| !live.contains_key(*name));
+        let added = added.map(|(name, value)| (name.clone(), value.clone()));
+        Value::Object(present.chain(added).collect())
     } else if of.is_list() && live.is_array() && config.is_array() {
         Value::Array(merge_lists(items(live), items(config), of))
     } else {
