@@ -33,7 +33,11 @@ pub struct Context {
     needs: Mutex<Vec<watch::Receiver<Progress>>>,
     /// All controllers' tasks, awaited at the end.
     tasks: Arc<Mutex<JoinSet<()>>>,
+    /// Called with the namespace of whatever the garbage collector's watches see go.
+    gone: Arc<Mutex<Vec<GoneHandler>>>,
 }
+
+type GoneHandler = Box<dyn Fn(&str) + Send + Sync>;
 
 impl Context {
     /// The context of no controller in particular.
@@ -54,6 +58,7 @@ impl Context {
             metrics,
             needs: Mutex::default(),
             tasks: Arc::default(),
+            gone: Arc::default(),
         }
     }
 
@@ -68,6 +73,7 @@ impl Context {
             metrics: self.metrics.clone(),
             needs: Mutex::default(),
             tasks: self.tasks.clone(),
+            gone: self.gone.clone(),
         }
     }
 
@@ -87,6 +93,17 @@ impl Context {
         let informer = keelson_client::informer(api, config);
         self.needs.lock().push(informer.follow());
         informer
+    }
+
+    /// Calls `handler` with the namespace of every object that goes, of any kind. Silent without the garbage collector.
+    pub fn on_gone(&self, handler: impl Fn(&str) + Send + Sync + 'static) {
+        self.gone.lock().push(Box::new(handler));
+    }
+
+    /// Tells the handlers of `on_gone`.
+    pub fn teller_of_gone(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let gone = self.gone.clone();
+        move |namespace: &str| gone.lock().iter().for_each(|handler| handler(namespace))
     }
 
     /// A client for watches, under the process's own identity.

@@ -139,6 +139,12 @@ pub static CONTROLLERS: &[Entry] = &[
         c::ttl_after_finished::start,
     ),
     entry(
+        "resourcequota-controller",
+        &["resourcequota"],
+        "resourcequota-controller",
+        c::resource_quota::start,
+    ),
+    entry(
         "pod-garbage-collector-controller",
         &["podgc"],
         "pod-garbage-collector",
@@ -241,8 +247,6 @@ const ABSENT: &[&str] = &[
     "podcertificaterequest-cleaner-controller",
     "resource-claim-controller",
     "resourceclaim-controller",
-    "resourcequota",
-    "resourcequota-controller",
     "route",
     "selinux-warning-controller",
     "service",
@@ -343,15 +347,9 @@ mod tests {
     #[test]
     fn upstreams_names_are_taken_and_others_are_not() {
         let words = |words: &[&str]| -> Vec<String> { words.iter().map(|s| (*s).to_owned()).collect() };
-        let asked = words(&[
-            "*",
-            "attachdetach",
-            "-ttl",
-            "deployment",
-            "resourcequota-controller",
-        ]);
+        let asked = words(&["*", "attachdetach", "-ttl", "deployment", "service-lb-controller"]);
         check_names(&asked).unwrap();
-        assert_eq!(absent(&asked), ["attachdetach", "resourcequota-controller"]);
+        assert_eq!(absent(&asked), ["attachdetach", "service-lb-controller"]);
         let refused = check_names(&words(&["nosuch"])).unwrap_err().to_string();
         assert!(
             refused.starts_with("\"nosuch\" is not in the list of known controllers"),

@@ -9,6 +9,7 @@ mod certificate_request;
 pub mod chain;
 pub mod plugins;
 mod pod_resources;
+pub mod quota;
 #[cfg(test)]
 mod testing;
 mod value;

@@ -17,6 +17,7 @@ pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resource_quota;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod statefulset;

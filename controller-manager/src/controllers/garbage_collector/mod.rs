@@ -34,6 +34,7 @@ pub fn start(context: &Context) {
         resources: RwLock::default(),
         deletions: Queue::default(),
         orphans: Queue::default(),
+        tell_gone: Box::new(context.teller_of_gone()),
     });
     let watching = watches::run(
         collector.clone(),
@@ -73,6 +74,8 @@ struct Collector {
     resources: RwLock<Vec<Arc<Resource>>>,
     deletions: Queue<Uid>,
     orphans: Queue<Uid>,
+    /// Tells others of the namespace that lost an object.
+    tell_gone: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 /// An object's metadata, fresh from the server.
@@ -112,11 +115,15 @@ impl Collector {
     }
 
     fn gone(&self, uid: &Uid) {
-        let work = {
+        let (namespace, work) = {
             let mut graph = self.graph.lock();
+            let namespace = graph.get(uid).map(|node| node.place.namespace.clone());
             graph.note_absent(uid);
-            graph.remove(uid)
+            (namespace, graph.remove(uid))
         };
+        if let Some(namespace) = namespace {
+            (self.tell_gone)(&namespace);
+        }
         self.enqueue(work);
     }
 

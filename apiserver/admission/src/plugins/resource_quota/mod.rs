@@ -4,8 +4,8 @@
 //! computed from; a conflict is another request's charge, and the check runs again. Charges of requests that fail later, and
 //! everything that is deleted, are put right by the quota controller.
 
-mod scopes;
-mod usage;
+pub(crate) mod scopes;
+pub(crate) mod usage;
 
 use keelson_machinery::quantity::Quantity;
 use keelson_machinery::{GroupResource, ObjectReader, Status, meta};
