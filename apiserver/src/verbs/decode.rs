@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use keelson_machinery::{GroupVersion, GroupVersionKind, Status, Value};
+use keelson_machinery::{FieldErrors, GroupKind, GroupVersion, GroupVersionKind, Path, Status, Value};
 use keelson_schema::decode::{self, Strictness};
 use keelson_schema::types::TypeDef;
 use keelson_schema::{protobuf, types};
@@ -65,9 +65,17 @@ pub fn strictness(context: &Context) -> Result<Strictness, Status> {
         None | Some("" | "Warn") => Ok(Strictness::Warn),
         Some("Ignore") => Ok(Strictness::Ignore),
         Some("Strict") => Ok(Strictness::Strict),
-        Some(other) => Err(Status::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))),
+        Some(other) => {
+            let kind = match context.info.verb.as_str() {
+                "create" => "CreateOptions",
+                "patch" => "PatchOptions",
+                _ => "UpdateOptions",
+            };
+            let mut errors = FieldErrors::default();
+            let supported = ["", "Ignore", "Strict", "Warn"];
+            errors.not_supported(&Path::new("fieldValidation"), other, &supported);
+            Err(Status::invalid(&GroupKind::new("meta.k8s.io", kind), "", &errors))
+        }
     }
 }
 
