@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use keelson_kinds::{Kind, kinds};
 use keelson_machinery::Value;
 use keelson_schema::resources;
+use keelson_schema::types::{self, Shape, TypeDef};
 use samples::{name, sample};
 use serde_json::json;
 
@@ -190,6 +191,74 @@ fn selectable_fields_are_named() {
             title(kind)
         );
     }
+}
+
+/// Takes away every field with a default, or (`taken`) notes those that are absent.
+fn defaulted(value: &mut Value, def: &TypeDef, path: &str, missing: &mut Option<Vec<String>>) -> usize {
+    let Some(object) = value.as_object_mut() else {
+        return 0;
+    };
+    let mut count = 0;
+    for field in &def.fields {
+        let at = format!("{path}.{}", field.name);
+        if let Some(default) = &field.default {
+            count += 1;
+            match missing {
+                None => drop(object.remove(&*field.name)),
+                Some(missing) if object.get(&*field.name) != Some(default) => missing.push(at.clone()),
+                Some(_) => {}
+            }
+        }
+        let Some(inner) = object.get_mut(&*field.name) else {
+            continue;
+        };
+        match (&field.shape, inner) {
+            (Shape::Object(def), inner) => count += defaulted(inner, def, &at, missing),
+            (Shape::List(item), Value::Array(items)) => {
+                if let Shape::Object(def) = &**item {
+                    count += items
+                        .iter_mut()
+                        .map(|one| defaulted(one, def, &at, missing))
+                        .sum::<usize>();
+                }
+            }
+            _ => {}
+        }
+    }
+    count
+}
+
+/// Every default the table of fields names is filled in where its field is left out.
+#[test]
+fn defaults_of_the_table_are_filled_in() {
+    let Ok(files) = std::fs::read_dir(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/spec/fixtures"
+    )) else {
+        eprintln!("skipped: no specification on this machine");
+        return;
+    };
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for file in files
+        .flatten()
+        .filter(|file| file.path().extension().is_some_and(|e| e == "json"))
+    {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let mut object: Value = serde_json::from_str(&text).unwrap();
+        let kind = kinds().iter().find(|kind| {
+            kind.info().api_version() == object["apiVersion"].as_str().unwrap_or("")
+                && kind.info().kind == object["kind"].as_str().unwrap_or("")
+        });
+        let Some(&kind) = kind else { continue };
+        let def = types::of_kind(&kind.info().group_version_kind()).unwrap();
+        seen += defaulted(&mut object, def, &title(kind), &mut None);
+        kind.set_defaults(&mut object);
+        let mut missing = Some(Vec::new());
+        defaulted(&mut object, def, &title(kind), &mut missing);
+        wrong.extend(missing.unwrap());
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen > 50, "only {seen} defaults");
 }
 
 /// Filled objects, as an upstream server writes them: nothing may fail on a field it did not expect.

@@ -1,5 +1,7 @@
 //!  references, operation ids, media types.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use keelson_schema::types;
 
@@ -108,4 +110,86 @@ fn the_whole_api_as_swagger() {
         .map(|(name, _)| name)
         .collect();
     assert!(undescribed.len() < 10, "{undescribed:?}");
+}
+
+/// The table of facts beside the workspace; `None`, with a message, where it is absent.
+fn facts() -> Option<Vec<BTreeMap<String, String>>> {
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec");
+    let spec = std::env::var_os("KEELSON_SPEC").map_or(beside, Into::into);
+    let Ok(text) = std::fs::read_to_string(spec.join("fields.tsv")) else {
+        println!("skipped: no specification in ../shared/spec");
+        return None;
+    };
+    let mut lines = text.lines();
+    let head: Vec<&str> = lines.next().unwrap().split('\t').collect();
+    let row = |line: &str| {
+        let cells = line.split('\t').map(str::to_owned);
+        head.iter().map(|name| (*name).to_owned()).zip(cells).collect()
+    };
+    Some(lines.map(row).collect())
+}
+
+/// What a published field says, in the table's words.
+fn said(schema: &Value, name: &str) -> [(&'static str, String); 6] {
+    let property = &schema["properties"][name];
+    let text = |key: &str| property[key].as_str().unwrap_or_default().to_owned();
+    let keys = property["x-kubernetes-list-map-keys"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let keys: Vec<&str> = keys.filter_map(Value::as_str).collect();
+    let mut required = schema["required"].as_array().into_iter().flatten();
+    let required = if required.any(|one| one == name) {
+        "required"
+    } else {
+        ""
+    };
+    // Go's zero values are published too, and are none of the table's.
+    let default = match &property["default"] {
+        Value::Null => String::new(),
+        zero if *zero == json!("") || *zero == json!(0) || *zero == json!(false) || *zero == json!({}) => {
+            String::new()
+        }
+        default => default.to_string(),
+    };
+    [
+        ("required", required.to_owned()),
+        ("list_type", text("x-kubernetes-list-type")),
+        ("list_map_keys", keys.join(",")),
+        ("patch_strategy", text("x-kubernetes-patch-strategy")),
+        ("patch_merge_key", text("x-kubernetes-patch-merge-key")),
+        ("default", default),
+    ]
+}
+
+/// Clients validate, explain, apply and diff by these: merge keys, list types, defaults, what is required.
+#[test]
+fn fields_are_published_as_the_table_says() {
+    let Some(facts) = facts() else { return };
+    let document = parsed(&v2(VERSION));
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for row in &facts {
+        let schema = &document["definitions"][&row["definition"]];
+        // Alpha and beta versions are not served, and have no definitions.
+        if schema.is_null() {
+            continue;
+        }
+        seen += 1;
+        let field = &row["field"];
+        if schema["properties"].get(field).is_none() {
+            wrong.push(format!("{}.{field} is missing", row["definition"]));
+            continue;
+        }
+        for (column, ours) in said(schema, field) {
+            if row[column] != ours {
+                wrong.push(format!(
+                    "{}.{field}: {column} is {ours:?}, not {:?}",
+                    row["definition"], row[column]
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(seen > 2_000, "only {seen} fields");
 }

@@ -120,6 +120,33 @@ async fn requests_end_when_they_were_told_to() {
     server.stop().await;
 }
 
+/// The names that alerts and dashboards ask for.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_have_upstreams_names() {
+    let Some(store) = Store::start().await else { return };
+    let server = Server::start(&store).await;
+    let client = server.client().await;
+    assert_eq!(client.get(MAPS).await.0, StatusCode::OK);
+    // Counters show once they counted: a request the server gave up.
+    let future = format!("{MAPS}?resourceVersion=999999999&resourceVersionMatch=NotOlderThan");
+    assert_eq!(client.get(&future).await.0, StatusCode::GATEWAY_TIMEOUT);
+    let text = String::from_utf8(fetch(&client, "/metrics", &[]).await.1).unwrap();
+    for line in [
+        "apiserver_request_total{verb=\"LIST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",\
+         scope=\"namespace\",dry_run=\"\",component=\"apiserver\",code=\"200\"} 1\n",
+        "apiserver_request_duration_seconds_bucket{",
+        "apiserver_request_sli_duration_seconds_count{",
+        "apiserver_current_inflight_requests{request_kind=\"readOnly\"}",
+        "apiserver_request_terminations_total{verb=\"LIST\",",
+        "apiserver_storage_objects{resource=\"configmaps\"}",
+        "kubernetes_build_info{major=\"1\",minor=\"36\",git_version=\"v1.36.0",
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    server.stop().await;
+}
+
 /// What operators and probes read.
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_told_check_by_check() {

@@ -12,6 +12,7 @@ mod field_validation;
 mod patches;
 mod protobuf_client;
 mod protobuf_kinds;
+mod protobuf_subresources;
 mod replicas;
 #[path = "../../kinds/tests/samples/mod.rs"]
 mod samples;

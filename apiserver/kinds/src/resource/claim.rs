@@ -29,6 +29,12 @@ impl Kind for ResourceClaim {
 
     fn set_defaults(&self, obj: &mut Value) {
         set_defaults(set::object(obj, "spec"));
+        let allocated = set::some(obj, "status")
+            .and_then(|status| set::some(status, "allocation"))
+            .and_then(|allocation| set::some(allocation, "devices"));
+        if let Some(devices) = allocated {
+            set::items(devices, "results").for_each(tolerate);
+        }
     }
 
     fn prepare_create(&self, obj: &mut Value) {
@@ -119,6 +125,10 @@ fn count(request: &mut Value) {
     if request["allocationMode"] == "ExactCount" {
         set::zero(request, "count", 1);
     }
+    tolerate(request);
+}
+
+fn tolerate(request: &mut Value) {
     for toleration in set::items(request, "tolerations") {
         set::zero(toleration, "operator", "Equal");
     }

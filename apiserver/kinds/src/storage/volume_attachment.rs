@@ -5,7 +5,7 @@ use keelson_machinery::{Cursor, FieldErrors, Value, names};
 use serde_json::json;
 
 use crate::kind::{Column, Kind, Subresource, resource};
-use crate::pod::volumes;
+use crate::pod::{defaults, volumes};
 use crate::strategy::{self, Status};
 use crate::{cells, check, equal, set};
 
@@ -40,6 +40,15 @@ pub struct VolumeAttachment;
 
 impl Kind for VolumeAttachment {
     resource!("storage.k8s.io", "v1", "volumeattachments");
+
+    fn set_defaults(&self, obj: &mut Value) {
+        let inline = set::some(obj, "spec")
+            .and_then(|spec| set::some(spec, "source"))
+            .and_then(|source| set::some(source, "inlineVolumeSpec"));
+        if let Some(volume) = inline {
+            defaults::source_constants(volume);
+        }
+    }
 
     fn prepare_create(&self, obj: &mut Value) {
         set::put(obj, "status", json!({"attached": false}));
