@@ -119,9 +119,8 @@ async fn a_budget_refuses_an_eviction() {
     server.stop().await;
 }
 
-/// Scales, approvals, reviews.
 #[tokio::test(flavor = "multi_thread")]
-async fn controllers_scale_approve_and_ask() {
+async fn a_workload_is_scaled() {
     let Some(store) = Store::start().await else { return };
     let server = Server::start(&store).await;
     let client = Typed(server.client().await);
@@ -153,7 +152,14 @@ async fn controllers_scale_approve_and_ask() {
         (StatusCode::OK, &json!(4)),
         "{patched}"
     );
+    server.stop().await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_request_is_approved() {
+    let Some(store) = Store::start().await else { return };
+    let server = Server::start(&store).await;
+    let client = Typed(server.client().await);
     let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
     let request = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
         "metadata": {"name": "r"}, "spec": {"signerName": "example.com/signer", "usages": ["client auth"],
@@ -174,7 +180,14 @@ async fn controllers_scale_approve_and_ask() {
         approved["status"]["conditions"][0]["lastUpdateTime"].is_string(),
         "{approved}"
     );
+    server.stop().await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn reviews_are_answered() {
+    let Some(store) = Store::start().await else { return };
+    let server = Server::start(&store).await;
+    let client = Typed(server.client().await);
     let attributes = json!({"verb": "get", "resource": "pods"});
     for (group, kind, spec) in [
         (
