@@ -74,9 +74,8 @@ fn remove_state(state: &Path) -> Result<()> {
         }
     }
     for dir in [&state.join("networks"), &results, state] {
-        if dir.is_dir() && names(dir).is_empty() {
-            remove(dir)?;
-        }
+        // Refused where something is in it, or it is a mount point.
+        _ = std::fs::remove_dir(dir);
     }
     Ok(())
 }

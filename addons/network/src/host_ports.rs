@@ -1,7 +1,8 @@
 //! What the `portmap` plugin leaves in iptables' `nat` tables after the last pod with a host port is gone. Pure.
 //!
 //! The plugin takes away a pod's own chain (`CNI-DN-...`) and keeps those all pods share. They go only while no pod's
-//! chain is left, since that would be somebody else's; the table goes with them if nothing else is in it.
+//! chain is left, since that would be somebody else's; the table goes with them if nothing else is in it. A table of
+//! empty base chains, as the plugin makes it for IPv6, does nothing and goes too.
 
 use serde_json::Value;
 
@@ -39,7 +40,7 @@ pub fn plan_removal(family: &str, listed: &Value) -> Vec<String> {
             others_rules = true;
         }
     }
-    if !shared.is_empty() && !others_chains && !others_rules {
+    if !others_chains && !others_rules {
         return vec![format!("delete table {family} nat")];
     }
     lines.extend(
@@ -102,9 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_while_a_pod_has_ports_or_the_plugin_was_never_there() {
+    fn nothing_goes_while_a_pod_has_ports_or_where_the_plugin_never_was() {
         assert!(plan_removal("ip", &listed(&[json!({"chain": {"name": "CNI-DN-1234"}})])).is_empty());
-        let empty = json!({"nftables": [{"chain": {"name": "PREROUTING", "hook": "prerouting"}}]});
-        assert!(plan_removal("ip", &empty).is_empty());
+        let chain = json!({"chain": {"name": "PREROUTING", "hook": "prerouting"}});
+        let rule = json!({"rule": {"chain": "PREROUTING", "handle": 4, "expr": [{"accept": null}]}});
+        assert!(plan_removal("ip", &json!({"nftables": [chain, rule]})).is_empty());
+        assert_eq!(
+            plan_removal("ip6", &json!({"nftables": [chain]})),
+            ["delete table ip6 nat"]
+        );
     }
 }

@@ -19,11 +19,11 @@ const ATTEMPTS: u32 = 5;
 /// Bytes of an answer at most.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Removes all pods; a socket that does not exist has none. Returns how many there were.
-pub async fn remove_pods(socket: &str) -> anyhow::Result<usize> {
+/// Removes all pods; a socket that does not exist has none. Gives their uids.
+pub async fn remove_pods(socket: &str) -> anyhow::Result<Vec<String>> {
     let path = PathBuf::from(socket.trim_start_matches("unix://"));
     if !path.exists() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let mut runtime = connect(path).await?;
     let listed = runtime
@@ -53,7 +53,10 @@ pub async fn remove_pods(socket: &str) -> anyhow::Result<usize> {
             left.join("; ")
         );
     }
-    Ok(listed.len())
+    let uids = listed
+        .into_iter()
+        .filter_map(|sandbox| sandbox.metadata.map(|pod| pod.uid));
+    Ok(uids.collect())
 }
 
 /// Waits until a runtime that is starting answers.

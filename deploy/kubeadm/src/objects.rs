@@ -247,13 +247,24 @@ pub async fn ensure(client: &kube::Client, object: &Value) -> anyhow::Result<()>
     let what = || format!("write {} {name}", object["kind"].as_str().unwrap_or_default());
     let api = api_of(client, object)?;
     let typed: DynamicObject = serde_json::from_value(object.clone()).with_context(what)?;
-    match api.create(&PostParams::default(), &typed).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            api.patch(name, &PatchParams::default(), &Patch::Merge(object))
-                .await
-                .with_context(what)?;
-        }
-        other => drop(other.with_context(what)?),
+    let refused = match api.create(&PostParams::default(), &typed).await {
+        Ok(_) => return Ok(()),
+        Err(kube::Error::Api(status)) if may_exist(status.code) => kube::Error::Api(status),
+        Err(error) => return Err(error).with_context(what),
+    };
+    match api
+        .patch(name, &PatchParams::default(), &Patch::Merge(object))
+        .await
+    {
+        Ok(_) => Ok(()),
+        // It was not there: what the creation was refused for is the reason.
+        Err(kube::Error::Api(status)) if status.code == 404 => Err(refused).with_context(what),
+        Err(error) => Err(error).with_context(what),
     }
-    Ok(())
+}
+
+/// Answers to the creation of an object that may exist: a Service of a fixed address is invalid before it is a twin,
+/// because the address is taken, by itself.
+fn may_exist(code: u16) -> bool {
+    matches!(code, 409 | 422)
 }

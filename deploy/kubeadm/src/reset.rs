@@ -67,7 +67,8 @@ pub async fn run(reset: &Reset<'_>) -> anyhow::Result<()> {
     say("reset", "Stopping the kubelet service");
     note(services::stop(reset.manager, layout, UNITS));
     say("reset", "Removing the pods of this machine");
-    note(remove_pods(reset).await);
+    let mut our_pods = Vec::new();
+    note(remove_pods(reset).await.map(|uids| our_pods = uids));
     note(services::remove(reset.manager, layout, UNITS));
     say(
         "reset",
@@ -87,7 +88,7 @@ pub async fn run(reset: &Reset<'_>) -> anyhow::Result<()> {
         &reset.bin_dir.join("keelson-network"),
         &["--cleanup".to_owned(), cni],
     ));
-    note(remove_cgroups(reset.cgroup_root));
+    note(remove_cgroups(reset.cgroup_root, &our_pods));
     note(remove_files(reset));
     if !failed.is_empty() {
         bail!("{} steps failed, see above", failed.len());
@@ -99,14 +100,15 @@ pub async fn run(reset: &Reset<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn remove_pods(reset: &Reset<'_>) -> anyhow::Result<()> {
+/// Gives the pods' uids.
+async fn remove_pods(reset: &Reset<'_>) -> anyhow::Result<Vec<String>> {
     if reset.layout.is_local() {
         if reset.manager != ServiceManager::Supervisor || !services::supervises_runtime(reset.layout) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         cri::wait_for(reset.cri_socket).await?;
     }
-    cri::remove_pods(reset.cri_socket).await.map(drop)
+    cri::remove_pods(reset.cri_socket).await
 }
 
 /// Lets a component take away its own rules.
@@ -123,17 +125,21 @@ fn clean_up(binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kubelet's cgroups: one tree on v2, one per controller on v1. Processes that were killed a moment ago may still be
-/// in them; a container that runs on keeps its own.
-fn remove_cgroups(root: &Path) -> anyhow::Result<()> {
+/// The kubelet's cgroups: one tree on v2, one per controller on v1. Those of our pods must go, though killed processes
+/// may take a moment to leave them; others go if nothing is in them, since another node may run on this host.
+fn remove_cgroups(root: &Path, our_pods: &[String]) -> anyhow::Result<()> {
     let mut trees = vec![root.join("kubepods")];
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     trees.extend(entries.map(|entry| entry.path().join("kubepods")));
     let began = Instant::now();
-    for tree in trees.iter().filter(|tree| tree.is_dir()) {
-        while let Err(error) = remove_cgroup(tree) {
+    for tree in &trees {
+        loop {
+            remove_empty(tree);
+            let Some(left) = our_pods.iter().find_map(|uid| cgroup_of(tree, uid)) else {
+                break;
+            };
             if began.elapsed() > CGROUP_LIMIT {
-                return Err(error);
+                bail!("something still runs in the cgroup {}", left.display());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -141,16 +147,23 @@ fn remove_cgroups(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remove_cgroup(dir: &Path) -> anyhow::Result<()> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))?;
-    for child in entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-    {
-        remove_cgroup(&child)?;
+/// A pod's cgroup below `kubepods`, whichever class it has.
+fn cgroup_of(tree: &Path, uid: &str) -> Option<PathBuf> {
+    let classes = ["", "burstable", "besteffort"];
+    let mut candidates = classes
+        .iter()
+        .map(|class| tree.join(class).join(format!("pod{uid}")));
+    candidates.find(|dir| dir.exists())
+}
+
+/// Removes a directory of cgroups as far as nothing is in them: the kernel refuses the others.
+fn remove_empty(dir: &Path) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for child in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        remove_empty(&child);
     }
-    std::fs::remove_dir(dir).with_context(|| format!("remove cgroup {}", dir.display()))
+    // Refused or gone already: who calls looks at what is left.
+    _ = std::fs::remove_dir(dir);
 }
 
 fn remove_files(reset: &Reset<'_>) -> anyhow::Result<()> {
@@ -184,7 +197,7 @@ fn remove_files(reset: &Reset<'_>) -> anyhow::Result<()> {
     say("reset", format!("Deleting files: [{}]", shown.join(" ")));
     files.iter().try_for_each(|file| remove_file(file))?;
     if !layout.is_local() {
-        remove_if_empty(&layout.conf_dir())?;
+        remove_if_empty(&layout.conf_dir());
     }
     Ok(())
 }
@@ -200,7 +213,8 @@ fn remove_container_logs(pod_logs: &Path) -> anyhow::Result<()> {
             remove_file(&entry.path())?;
         }
     }
-    remove_if_empty(links)
+    remove_if_empty(links);
+    Ok(())
 }
 
 /// Removes what a join that failed has written; a machine's own state is untouched.
@@ -213,7 +227,7 @@ pub fn remove_node(manager: ServiceManager, layout: &Layout) -> anyhow::Result<(
         .iter()
         .try_for_each(|name| remove_file(&layout.conf(name)))?;
     if !layout.is_local() {
-        remove_if_empty(&layout.conf_dir())?;
+        remove_if_empty(&layout.conf_dir());
     }
     Ok(())
 }
@@ -227,21 +241,26 @@ fn remove_file(file: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Removes what is in a directory, and the directory itself unless it is a mount point.
 fn remove_dir(dir: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", dir.display()))
-        }
-        _ => Ok(()),
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Ok(());
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let removed = if path.is_dir() && !path.is_symlink() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        removed.with_context(|| format!("remove {}", path.display()))?;
     }
+    remove_if_empty(dir);
+    Ok(())
 }
 
-fn remove_if_empty(dir: &Path) -> anyhow::Result<()> {
-    let empty = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
-    if empty {
-        std::fs::remove_dir(dir).with_context(|| format!("remove {}", dir.display()))?;
-    }
-    Ok(())
+/// A directory that others use, too, or that is a mount point, stays.
+fn remove_if_empty(dir: &Path) {
+    _ = std::fs::remove_dir(dir);
 }
 
 /// Mounts below the kubelet's directory, deepest first.
@@ -268,21 +287,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cgroups_of_every_tree_go() {
+    fn empty_cgroups_of_every_tree_go() {
         let root = tempfile::tempdir().unwrap();
         for dir in [
-            "cpu/kubepods/besteffort/pod1",
+            "cpu/kubepods/besteffort/pod1/c",
             "memory/kubepods",
             "kubepods/burstable",
             "cpu/others",
         ] {
             std::fs::create_dir_all(root.path().join(dir)).unwrap();
         }
-        remove_cgroups(root.path()).unwrap();
+        // Unlike the kernel's, a file keeps this one from being removed.
+        let busy = root.path().join("pids/kubepods/pod2");
+        std::fs::create_dir_all(&busy).unwrap();
+        std::fs::write(busy.join("process"), "").unwrap();
+        remove_cgroups(root.path(), &["1".to_owned()]).unwrap();
         let there = |dir: &str| root.path().join(dir).exists();
         assert!(
             there("cpu/others") && !there("cpu/kubepods") && !there("memory/kubepods") && !there("kubepods")
         );
+        assert!(busy.exists(), "another node's pod");
+        assert_eq!(cgroup_of(&root.path().join("pids/kubepods"), "2"), Some(busy));
     }
 
     #[tokio::test]
