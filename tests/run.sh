@@ -23,6 +23,8 @@ command -v mkfs.ext4 > /dev/null || missing+=(e2fsprogs)
 command -v containerd > /dev/null || missing+=(containerd runc)
 [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 command -v busybox > /dev/null || missing+=(busybox-static)
+command -v debootstrap > /dev/null || missing+=(debootstrap)
+command -v systemd-nspawn > /dev/null || missing+=(systemd-container)
 command -v npm > /dev/null || missing+=(nodejs npm)
 python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -38,7 +40,9 @@ prepare() {
     local reference
     for reference in etcd etcd-old kubectl-old docker-registry; do tests/reference/fetch.sh $reference; done
     tests/clients/install.sh
+    tests/machines/base.sh "$machines/base"
 }
+machines=${KEELSON_MACHINES:-/var/lib/keelson/machines}
 preparing=
 if [ $cluster = yes ]; then
     mkdir -p "${CARGO_TARGET_DIR:-target}"
@@ -64,6 +68,10 @@ say "the store beside etcd"
 cargo nextest run --locked -p keelson-tests --test store
 say "the store under faults, beside etcd, and with bytes that are nearly right"
 cargo nextest run --locked -p keelson-store-tests
+say "what a cluster leaves behind"
+tests/down.sh
+say "two machines"
+tests/machines/two.sh "$KEELSON_BIN"
 export KEELSON_DIR=${KEELSON_DIR:-/var/lib/keelson/tests}
 finish() {
     code=$?
