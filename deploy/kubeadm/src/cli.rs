@@ -15,6 +15,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use jiff::SignedDuration;
 
+use crate::phases::preflight::Refused;
+
 /// kubeadm: easily bootstrap a secure Kubernetes cluster.
 #[derive(Debug, Parser)]
 #[command(name = "kubeadm", version = keelson_base::version::FULL)]
@@ -47,7 +49,7 @@ enum Command {
     Version(version::VersionArgs),
 }
 
-/// Runs the command: 0 on success, 1 with the reason on standard error.
+/// Runs the command: 0 on success, else the reason on standard error and upstream's code.
 pub fn run(cli: Cli) -> ExitCode {
     keelson_base::logging::init(&keelson_base::logging::Options {
         verbosity: cli.verbosity,
@@ -63,9 +65,15 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// 1, or 2 where checks before the work refused it.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let refused = error.chain().any(|cause| cause.is::<Refused>());
+    if refused { Refused::EXIT_CODE } else { 1 }
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<()> {
@@ -97,6 +105,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn refused_checks_have_a_code_of_their_own() {
+        let failure = crate::phases::preflight::Failure::new("Port-6443", "Port 6443 is in use");
+        let refused = crate::phases::preflight::report(vec![failure], &[]);
+        let refused = refused.context("error execution phase preflight").unwrap_err();
+        assert_eq!((exit_code(&refused), exit_code(&anyhow::anyhow!("else"))), (2, 1));
     }
 
     #[test]

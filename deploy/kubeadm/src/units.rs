@@ -336,4 +336,43 @@ mod tests {
         assert!(render(kubelet).contains("--bootstrap-kubeconfig=/x/bootstrap-kubelet.conf"));
         assert!(render(kubelet).contains("KillMode=process"));
     }
+
+    #[test]
+    fn units_tell_when_they_are_ready_come_back_and_follow_what_they_need() {
+        for unit in control_plane(&crate::settings::tests::sample()) {
+            let text = render(&unit);
+            for line in [
+                "Type=notify",
+                "Restart=always",
+                "StartLimitIntervalSec=0",
+                "WantedBy=multi-user.target",
+            ] {
+                assert!(text.lines().any(|one| one == line), "{}: no {line}", unit.name);
+            }
+            let after = text.lines().find(|line| line.starts_with("After=")).unwrap();
+            let needed = match unit.name {
+                "kube-apiserver" => "kube-store.service",
+                "kubelet" => "containerd.service",
+                _ => "network-online.target",
+            };
+            assert!(after.contains(needed), "{}: {after}", unit.name);
+        }
+    }
+
+    #[test]
+    fn an_operators_flags_win() {
+        let mut settings = crate::settings::tests::sample();
+        settings.extra_args.scheduler = vec![crate::configuration::Arg {
+            name: "leader-elect".into(),
+            value: "false".into(),
+        }];
+        let units = control_plane(&settings);
+        let scheduler = units.iter().find(|unit| unit.name == "kube-scheduler").unwrap();
+        let elect: Vec<_> = scheduler
+            .command
+            .iter()
+            .filter(|flag| flag.starts_with("--leader-elect"))
+            .collect();
+        assert_eq!(elect, ["--leader-elect=false"]);
+    }
 }

@@ -3,8 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
-use anyhow::bail;
-
 use super::{Init, say};
 use crate::layout::Layout;
 
@@ -108,6 +106,23 @@ pub fn port_free(port: u16) -> Option<Failure> {
         .map(|_| Failure::new(format!("Port-{port}"), format!("Port {port} is in use")))
 }
 
+/// Checks that failed and were not ignored; the command ends with upstream's exit code for it.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl Refused {
+    /// Upstream's exit code.
+    pub const EXIT_CODE: u8 = 2;
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Ends with all errors that are not ignored.
 pub fn report(errors: Vec<Failure>, ignored: &[String]) -> anyhow::Result<()> {
     let is_ignored = |name: &str| {
@@ -126,11 +141,12 @@ pub fn report(errors: Vec<Failure>, ignored: &[String]) -> anyhow::Result<()> {
         .iter()
         .map(|error| format!("\t[ERROR {}]: {}", error.name, error.why))
         .collect();
-    bail!(
+    Err(Refused(format!(
         "[preflight] Some fatal errors occurred:\n{}\n[preflight] If you know what you are doing, you can make a check \
          non-fatal with `--ignore-preflight-errors=...`",
         lines.join("\n")
-    )
+    ))
+    .into())
 }
 
 #[cfg(test)]
