@@ -125,6 +125,11 @@ fn released(lease: &Lease, wall: Timestamp) -> Lease {
     lease
 }
 
+/// How long to wait after another failure, when the last one was followed by `pause`. Pure.
+fn next_failure_pause(pause: Duration, longest: Duration) -> Duration {
+    (pause * 2).max(limits::ACQUIRE_BACKOFF_MIN).min(longest)
+}
+
 struct Candidate {
     config: Config,
     api: Api<Lease>,
@@ -188,25 +193,39 @@ impl Candidate {
     }
 
     async fn acquire(&mut self) {
+        let mut failed = Duration::ZERO;
         loop {
-            match tokio::time::timeout(self.config.renew_deadline, self.attempt()).await {
+            let tried = tokio::time::timeout(self.config.renew_deadline, self.attempt()).await;
+            match &tried {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
-                Ok(Err(error)) => {
+                // A cluster that starts refuses for a moment: told once.
+                Ok(Err(error)) if failed.is_zero() => {
                     tracing::warn!(
                         lease = self.config.name,
-                        error = keelson_base::error::chain(&error),
+                        error = keelson_base::error::chain(error),
+                        "cannot acquire the lease; trying again"
+                    );
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(
+                        lease = self.config.name,
+                        error = keelson_base::error::chain(error),
                         "cannot acquire the lease"
                     );
                 }
                 Err(_) => tracing::warn!(lease = self.config.name, "acquiring the lease timed out"),
             }
-            tokio::time::sleep(
-                self.config
-                    .retry_period
-                    .mul_f64(1.0 + rand::random::<f64>() / 5.0),
-            )
-            .await;
+            failed = match tried {
+                Ok(Err(_)) => next_failure_pause(failed, self.config.retry_period),
+                _ => Duration::ZERO,
+            };
+            let pause = if failed.is_zero() {
+                self.config.retry_period
+            } else {
+                failed
+            };
+            tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() / 5.0)).await;
         }
     }
 
@@ -339,6 +358,16 @@ mod tests {
             Step::Update(lease) => lease.spec.as_ref().unwrap().lease_transitions,
             _ => None,
         }
+    }
+
+    #[test]
+    fn failures_are_repeated_soon_then_at_the_usual_pace() {
+        let mut pause = Duration::ZERO;
+        let pauses = [(); 8].map(|()| {
+            pause = next_failure_pause(pause, Duration::from_secs(2));
+            pause.as_millis()
+        });
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
     }
 
     #[test]

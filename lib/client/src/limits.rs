@@ -10,6 +10,8 @@ pub const WATCH_BACKOFF_MIN: Duration = Duration::from_millis(50);
 pub const WATCH_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Without a failure for this long a watch counts as well; longer than a try to connect and a pause take together.
 pub const WATCH_QUIET: Duration = Duration::from_secs(15);
+/// Longest pause while a refused watch is retried so: what allows it is being made at this moment.
+pub const WATCH_BACKOFF_REFUSED_SOON: Duration = Duration::from_millis(250);
 /// How long a refused watch (403, 404) is retried as if the server were starting.
 pub const WATCH_REFUSED_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a resource the server does not serve (or forbids) for longer is asked for again.
@@ -26,5 +28,7 @@ pub const PING_AFTER_IDLE: Duration = Duration::from_secs(30);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often, at most, certificate files are checked for a change.
 pub const CERTIFICATE_CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// First pause after a try to take a lease that failed; it doubles up to the retry period.
+pub const ACQUIRE_BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// How long giving a lease back may take at shutdown; the API server may be ending too.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);

@@ -75,7 +75,12 @@ impl Backoff {
         if self.is_refused_lastingly(now) {
             return limits::WATCH_BACKOFF_REFUSED;
         }
-        self.pause = (self.pause * 2).clamp(limits::WATCH_BACKOFF_MIN, limits::WATCH_BACKOFF_MAX);
+        let longest = if refused {
+            limits::WATCH_BACKOFF_REFUSED_SOON
+        } else {
+            limits::WATCH_BACKOFF_MAX
+        };
+        self.pause = (self.pause * 2).clamp(limits::WATCH_BACKOFF_MIN, longest);
         self.pause
     }
 
@@ -201,7 +206,7 @@ mod tests {
         assert_eq!(backoff.failed(true, start), limits::WATCH_BACKOFF_MIN);
         assert!(!backoff.tell_refused(start));
         for seconds in [10, 20] {
-            assert!(backoff.failed(true, after(start, seconds)) < limits::WATCH_BACKOFF_MAX);
+            assert!(backoff.failed(true, after(start, seconds)) <= limits::WATCH_BACKOFF_REFUSED_SOON);
         }
         assert_eq!(
             backoff.failed(true, after(start, 30)),
