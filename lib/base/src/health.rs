@@ -110,7 +110,7 @@ fn checked(
             Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
             Err(why) => {
                 // Upstream withholds reasons from the body; the log has them.
-                tracing::info!(endpoint, check = name, why, "health check failed");
+                tracing::debug!(endpoint, check = name, why, "health check failed");
                 lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
                 failed.push(name.clone());
             }
