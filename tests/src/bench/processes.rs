@@ -48,25 +48,30 @@ pub fn list(run_dir: &Path) -> anyhow::Result<Vec<Process>> {
     Ok(processes)
 }
 
-/// User and system time so far, from the scheduler's own count (nanoseconds), summed over threads.
-///
-/// Threads that ended are missing from it; components keep theirs.
+/// User and system time so far of all threads, also of those that ended, by the kernel's clock of the process.
+#[expect(
+    unsafe_code,
+    reason = "clock_gettime of another process's clock; std has no call for it"
+)]
 pub fn cpu_us(pid: u32) -> anyhow::Result<u64> {
-    let mut nanos: u64 = 0;
-    let tasks = format!("/proc/{pid}/task");
-    for task in std::fs::read_dir(&tasks).with_context(|| format!("list {tasks}: is the process gone?"))? {
-        let stat = task.context("list threads")?.path().join("schedstat");
-        let text = std::fs::read_to_string(&stat).unwrap_or_default();
-        nanos += text
-            .split_whitespace()
-            .next()
-            .and_then(|first| first.parse::<u64>().ok())
-            .unwrap_or(0);
+    // The kernel's number of a process's clock: the pid's complement above three bits of kind, 2 for the scheduler's
+    // nanoseconds.
+    let clock = (!libc::clockid_t::try_from(pid).context("a pid")? << 3) | 2;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes one timespec, which outlives the call.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    if failed != 0 {
+        return Err(std::io::Error::last_os_error())
+            .with_context(|| format!("read the clock of process {pid}: is it gone?"));
     }
-    Ok(nanos / 1_000)
+    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    Ok(seconds * 1_000_000 + nanos / 1_000)
 }
 
-/// How often a thread of the process went to sleep by itself, and so was woken, until now.
+/// How often a thread of the process went to sleep by itself, and so was woken, until now; of threads there are.
 pub fn wakeups(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -122,10 +127,16 @@ mod tests {
     #[test]
     fn a_process_has_spent_something_and_fills_memory() {
         let own = std::process::id();
-        let spin = std::time::Instant::now();
-        while cpu_us(own).unwrap() == 0 {
-            assert!(spin.elapsed().as_secs() < 10, "no time is counted");
-        }
+        let before = cpu_us(own).unwrap();
+        let began = std::time::Instant::now();
+        // A thread that ends takes nothing of the count with it.
+        let spin = std::thread::spawn(move || {
+            while cpu_us(own).unwrap() < before + 2_000 {
+                assert!(began.elapsed().as_secs() < 10, "no time is counted");
+            }
+        });
+        spin.join().unwrap();
+        assert!(cpu_us(own).unwrap() >= before + 2_000);
         assert!(memory_mib(own).unwrap().0 > 0.0);
         assert!(machine_cpu_us().unwrap() > 0);
         assert!(cpu_us(u32::MAX).is_err());

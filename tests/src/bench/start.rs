@@ -18,8 +18,8 @@ use kube::runtime::watcher;
 use super::{median, seconds};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Between two questions whether the server is ready; a refused connection costs next to nothing.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between two questions whether the server is ready: few enough not to be part of its work.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Options of the start benchmark.
 #[derive(Args, Clone, Debug)]
