@@ -30,12 +30,12 @@ run_pods() {
 
 down() { "$deploy/down.sh" --dir "$dir" "$@" > "$work/down.log" 2>&1 || { cat "$work/down.log"; return 1; }; }
 
-# What is there now and was not before; and what was there and is gone, though cgroups and files that an earlier cluster
-# left may go with ours.
+# What is there now and was not before; and what was there and is gone, though cgroups, files and empty tables that an
+# earlier cluster left may go with ours.
 nothing_is_left() {
     "$here/inventory.sh" > "$work/after"
     comm -13 "$work/before" "$work/after" | sed 's/^/left: /' > "$work/difference"
-    comm -23 "$work/before" "$work/after" | grep -v -E '^(cgroup|file) ' | sed 's/^/gone: /' >> "$work/difference" || true
+    comm -23 "$work/before" "$work/after" | grep -v -E '^(cgroup |file |nftables table ip6? nat$)' | sed 's/^/gone: /' >> "$work/difference" || true
     [ ! -s "$work/difference" ] || { echo "$1:"; cat "$work/difference"; return 1; }
     say "$1: nothing is left"
 }

@@ -29,7 +29,7 @@ below() { find "$@" 2> /dev/null | sed 's/^/file /' || true; }
     ip -o link | awk -F'[:@] *' '{print "link", $2}'
     ip route | sed 's/ *$//; s/^/route /'
     ip rule | sed 's/^/rule /'
-    find /sys/fs/cgroup -type d \( -path '*kubepods*' -o -path '*cri-containerd*' \) | sed 's/^/cgroup /'
+    for tree in /sys/fs/cgroup /sys/fs/cgroup/*; do find "$tree"/kubepods* -type d 2> /dev/null || true; done | sed 's/^/cgroup /'
     below /etc/cni/net.d /var/lib/cni -mindepth 1
     below /etc/kubernetes /var/lib/etcd /var/lib/kubelet /var/log/pods /var/log/containers /run/keelson /var/log/keelson
     below /etc/systemd/system

@@ -245,6 +245,20 @@ control_plane_reboots() {
     equals "Hello from ${on_two#pod/}" fetch_from "$(pods_on one web | sed -n 1p)" "$(ip_of "$on_two")"
 }
 
+# Machines that were reset make a cluster again, this time from files.
+cluster_is_made_from_files() {
+    cp "$here/init.yaml" "$work/one/root/init.yaml"
+    cp "$here/join.yaml" "$work/two/root/join.yaml"
+    equals ok machine one kubeadm config validate --config /root/init.yaml
+    machine one kubeadm init --config /root/init.yaml > "$work/init.log" 2>&1 || { tail -20 "$work/init.log"; return 1; }
+    cp "$work/one/etc/kubernetes/admin.conf" "$work/admin.conf"
+    machine two kubeadm join --config /root/join.yaml > "$work/join.log" 2>&1 || { tail -20 "$work/join.log"; return 1; }
+    until_true 60 "machines that were reset are a cluster again" equals 2 ready_nodes
+    equals "7 7" k get nodes -o jsonpath='{.items[*].status.capacity.pods}'
+    equals file k get node one -o jsonpath='{.metadata.labels.made-by}'
+    shows node-monitor-grace-period=20s machine one bash -c 'tr "\0" "\n" < /proc/$(pidof kube-controller-manager)/cmdline'
+}
+
 machines_are_reset() {
     local name
     for name in two one; do

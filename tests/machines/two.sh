@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two machines with systemd: kubeadm init on one, kubeadm join on the other. Tokens and pins that must be refused; pods
 # on both, traffic, Services and names; logs, exec and port-forward across; the joined machine's power cut and back; the
-# first machine shut down and back; kubeadm reset on both.
+# first machine shut down and back; kubeadm reset on both; the same machines once more, from configuration files.
 #   two.sh [BIN_DIR]      programs from BIN_DIR (default target/release)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -47,5 +47,7 @@ power_is_cut
 certificates_are_renewed
 machine_comes_back
 control_plane_reboots
+machines_are_reset
+cluster_is_made_from_files
 machines_are_reset
 say "two machines: passed"
