@@ -6,6 +6,9 @@
 
 /// etcd v3.
 pub mod etcd {
+    /// The definitions themselves, as an encoded `FileDescriptorSet`.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/etcd.bin"));
+
     /// Key-value pairs and watch events.
     pub mod mvccpb {
         tonic::include_proto!("mvccpb");

@@ -1,27 +1,24 @@
 //! What is not gRPC: /health, /livez, /readyz, /version, /metrics and the JSON gateway.
 
-use ::http::{Method, Request, Response, StatusCode, header};
+use ::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use keelson_proto::etcd::etcdserverpb as pb;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prost::Message;
 use tonic::body::Body;
 
 use super::{Services, gateway};
-use crate::limits::REQUEST_OVERHEAD_BYTES;
-use crate::service::Connection;
+use crate::metrics::Labels;
 use crate::service::maintenance::{CLUSTER_VERSION, ETCD_VERSION};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Answers a request.
-pub async fn answer(
-    services: &mut Services,
-    request: Request<Incoming>,
-    connection: &Connection,
-) -> Response<Body> {
+pub async fn answer(services: &Services, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or("").to_owned();
     let endpoint = path.trim_start_matches('/').split('/').next().unwrap_or("");
@@ -42,9 +39,7 @@ pub async fn answer(
                 services.registry.render(),
             )
         }
-        "v3" if !services.metrics_only && request.method() == Method::POST => {
-            gateway_call(services, request, connection).await
-        }
+        "v3" if !services.metrics_only => gateway::call(services, request).await,
         _ => text(StatusCode::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
     }
 }
@@ -58,6 +53,7 @@ async fn health(services: &Services, query: &str) -> Response<Body> {
         .collect();
     let reason = match unhealthy(services, serializable, &excluded).await {
         None => {
+            services.api.shared.metrics.health_successes.inc();
             return text(
                 StatusCode::OK,
                 JSON,
@@ -66,6 +62,7 @@ async fn health(services: &Services, query: &str) -> Response<Body> {
         }
         Some(reason) => reason,
     };
+    services.api.shared.metrics.health_failures.inc();
     let body = serde_json::json!({"health": "false", "reason": reason}).to_string();
     text(StatusCode::SERVICE_UNAVAILABLE, JSON, body)
 }
@@ -134,7 +131,7 @@ async fn probe(services: &Services, path: &str, query: &str) -> Response<Body> {
         .split('&')
         .any(|pair| pair == "verbose" || pair.starts_with("verbose="));
     let body = if verbose {
-        format!("{lines}{endpoint} check passed\n")
+        format!("{lines}ok\n")
     } else {
         "ok\n".to_owned()
     };
@@ -168,33 +165,20 @@ fn refresh(services: &Services) {
     metrics.proposals_applied.set(as_i64(raft.applied));
     metrics.proposals_pending.set(as_i64(shared.waiting() as u64));
     let state = shared.state.read();
+    metrics.is_learner.set(i64::from(shared.is_learner()));
+    metrics.current_revision.set(state.revision());
+    metrics.compact_revision.set(state.compacted());
+    let one = |family: &Family<Labels, Gauge>, label, value: String| {
+        family.get_or_create(&vec![(label, value)]).set(1);
+    };
+    one(&metrics.server_version, "server_version", ETCD_VERSION.to_owned());
+    let cluster = CLUSTER_VERSION.trim_end_matches(".0");
+    one(&metrics.cluster_version, "cluster_version", cluster.to_owned());
+    one(&metrics.server_id, "server_id", format!("{:x}", shared.member_id));
     metrics.keys.set(as_i64(state.keys() as u64));
     metrics.leases.set(as_i64(state.leases().len() as u64));
     metrics.db_size.set(as_i64(state.engine().size_on_disk()));
     metrics.db_size_in_use.set(as_i64(state.bytes_in_use()));
-}
-
-async fn gateway_call(
-    services: &mut Services,
-    request: Request<Incoming>,
-    connection: &Connection,
-) -> Response<Body> {
-    let path = request.uri().path().to_owned();
-    let token = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|token| token.to_str().ok())
-        .map(str::to_owned);
-    let most = services.api.options.request_bytes_max + REQUEST_OVERHEAD_BYTES;
-    let body = match Limited::new(request.into_body(), most).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => {
-            return gateway::refusal(&tonic::Status::resource_exhausted(
-                "the request body is too large",
-            ));
-        }
-    };
-    gateway::call(services, &path, &body, token.as_deref(), connection).await
 }
 
 /// `grpc.health.v1.Health/Check`: serving, as long as anything answers.
