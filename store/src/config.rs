@@ -118,37 +118,48 @@ impl TryFrom<Flags> for Config {
             lease_ttl_s_min: i64::try_from((flags.election_timeout * 3 / 2).div_ceil(1000))
                 .unwrap_or(i64::MAX),
         };
-        let server = |cert: &Option<PathBuf>, key: &Option<PathBuf>, ca: &Option<PathBuf>, required: bool| {
-            let (cert, key) = (cert.clone()?, key.clone()?);
-            let auth = if required {
-                ClientAuth::Required
-            } else {
-                ClientAuth::Optional
-            };
+        // etcd: an authority for clients' certificates means that they must show one.
+        let server = |cert: &Option<PathBuf>, key: &Option<PathBuf>, ca: &Option<PathBuf>| {
             Some(ServerTls {
-                cert,
-                key,
-                client_ca: ca.clone().filter(|_| required).map(|ca| (ca, auth)),
+                cert: cert.clone()?,
+                key: key.clone()?,
+                client_ca: ca.clone().map(|ca| (ca, ClientAuth::Required)),
             })
         };
-        let client_tls = server(
-            &flags.cert_file,
-            &flags.key_file,
-            &flags.trusted_ca_file,
-            flags.client_cert_auth,
-        );
+        for (flag, wanted, ca, missing) in [
+            (
+                "client-cert-auth",
+                flags.client_cert_auth,
+                &flags.trusted_ca_file,
+                "--trusted-ca-file",
+            ),
+            (
+                "peer-client-cert-auth",
+                flags.peer_client_cert_auth,
+                &flags.peer_trusted_ca_file,
+                "--peer-trusted-ca-file",
+            ),
+        ] {
+            if wanted && ca.is_none() {
+                let what = format!("needs {missing}: without it nobody's certificate would be asked for");
+                return refuse(flag, "true", what);
+            }
+        }
+        let client_tls = server(&flags.cert_file, &flags.key_file, &flags.trusted_ca_file);
         let peer_tls = server(
             &flags.peer_cert_file,
             &flags.peer_key_file,
             &flags.peer_trusted_ca_file,
-            flags.peer_client_cert_auth,
         );
         Ok(Self {
-            client_urls: urls(
-                "listen-client-urls",
-                &flags.listen_client_urls,
-                client_tls.is_some(),
-            )?,
+            client_urls: [
+                ("listen-client-urls", &flags.listen_client_urls),
+                ("listen-client-http-urls", &flags.listen_client_http_urls),
+            ]
+            .iter()
+            .map(|(flag, text)| urls(flag, text, client_tls.is_some()))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat(),
             peer_urls: urls("listen-peer-urls", &flags.listen_peer_urls, peer_tls.is_some())?,
             metrics_urls: urls(
                 "listen-metrics-urls",
@@ -190,6 +201,7 @@ impl Config {
             pre_vote: self.pre_vote,
             seed,
             snapshot_count: self.snapshot_count,
+            catch_up_entries: crate::limits::CATCH_UP_ENTRIES,
         }
     }
 
@@ -361,6 +373,23 @@ mod tests {
             ))
             .is_err()
         );
+    }
+
+    #[test]
+    fn an_authority_for_certificates_means_that_they_are_asked_for() {
+        let pair = "--cert-file=/c --key-file=/k --peer-cert-file=/c --peer-key-file=/k";
+        let required = |tls: Option<ServerTls>| tls.is_some_and(|tls| tls.client_ca.is_some());
+        let with = config(&format!(
+            "{pair} --trusted-ca-file=/ca --peer-trusted-ca-file=/ca"
+        ))
+        .unwrap();
+        assert!(required(with.client_tls) && required(with.peer_tls));
+        let without = config(pair).unwrap();
+        assert!(!required(without.client_tls) && !required(without.peer_tls));
+        for flag in ["client-cert-auth", "peer-client-cert-auth"] {
+            let refused = config(&format!("{pair} --{flag}")).unwrap_err().to_string();
+            assert!(refused.contains("trusted-ca-file"), "{refused}");
+        }
     }
 
     #[test]

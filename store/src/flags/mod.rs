@@ -1,98 +1,23 @@
 //! etcd's flags, their environment variables (`ETCD_*`) and its config file.
 //!
-//! A config file replaces flags and environment, as in etcd. Flags of etcd that mean nothing here are taken and named in
-//! a warning, so that an existing unit or manifest works unchanged.
+//! A config file replaces flags and environment, as in etcd. `table` has the flags of etcd that are not ours.
+
+mod table;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-/// Flags of etcd that change nothing here.
-const WITHOUT_MEANING: &[&str] = &[
-    "max-snapshots",
-    "max-wals",
-    "backend-bbolt-freelist-type",
-    "backend-batch-interval",
-    "backend-batch-limit",
-    "max-concurrent-streams",
-    "grpc-keepalive-min-time",
-    "grpc-keepalive-interval",
-    "grpc-keepalive-timeout",
-    "socket-reuse-port",
-    "socket-reuse-address",
-    "initial-election-tick-advance",
-    "strict-reconfig-check",
-    "enable-v2",
-    "enable-v2v3",
-    "client-crl-file",
-    "client-cert-file",
-    "client-key-file",
-    "peer-client-cert-file",
-    "peer-client-key-file",
-    "peer-crl-file",
-    "peer-cert-allowed-cn",
-    "peer-cert-allowed-hostname",
-    "client-cert-allowed-hostname",
-    "cipher-suites",
-    "tls-min-version",
-    "tls-max-version",
-    "cors",
-    "host-whitelist",
-    "auth-token",
-    "enable-pprof",
-    "metrics",
-    "logger",
-    "log-outputs",
-    "log-format",
-    "enable-log-rotation",
-    "log-rotation-config-json",
-    "unsafe-no-fsync",
-    "enable-grpc-gateway",
-    "listen-client-http-urls",
-    "experimental-initial-corrupt-check",
-    "experimental-corrupt-check-time",
-    "experimental-compact-hash-check-enabled",
-    "experimental-compact-hash-check-time",
-    "experimental-compaction-batch-limit",
-    "experimental-compaction-sleep-interval",
-    "experimental-enable-lease-checkpoint",
-    "experimental-enable-lease-checkpoint-persist",
-    "experimental-peer-skip-client-san-verification",
-    "experimental-warning-apply-duration",
-    "experimental-warning-unary-request-duration",
-    "experimental-max-learners",
-    "experimental-bootstrap-defrag-threshold-megabytes",
-    "experimental-memory-mlock",
-    "experimental-txn-mode-write-with-shared-buffer",
-    "experimental-stop-grpc-service-on-defrag",
-    "experimental-snapshot-catchup-entries",
-    "compaction-batch-limit",
-    "compaction-sleep-interval",
-    "compact-hash-check-time",
-    "corrupt-check-time",
-    "bootstrap-defrag-threshold-megabytes",
-    "peer-skip-client-san-verification",
-    "max-learners",
-    "memory-mlock",
-    "snapshot-catchup-entries",
-    "feature-gates",
-    "warning-apply-duration",
-    "warning-unary-request-duration",
-    "downgrade-check-time",
-    "discovery",
-    "discovery-fallback",
-    "discovery-proxy",
-    "discovery-srv",
-    "discovery-srv-name",
-    "proxy",
-    "v2-deprecation",
-    "socket-options",
-    "distributed-tracing-address",
-];
+use table::{REFUSED, WITHOUT_MEANING};
 
 /// kube-store: a key-value store with etcd's v3 API.
 #[derive(Debug, Parser)]
-#[command(name = "kube-store", version, disable_version_flag = true)]
+#[command(
+    name = "kube-store",
+    version,
+    disable_version_flag = true,
+    args_override_self = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -170,6 +95,9 @@ pub struct Flags {
     pub initial_cluster_token: String,
     #[arg(long, env = "ETCD_LISTEN_METRICS_URLS", default_value = "")]
     pub listen_metrics_urls: String,
+    /// More addresses for clients; etcd keeps them for HTTP alone.
+    #[arg(long, env = "ETCD_LISTEN_CLIENT_HTTP_URLS", default_value = "")]
+    pub listen_client_http_urls: String,
     #[arg(long, env = "ETCD_CERT_FILE")]
     pub cert_file: Option<PathBuf>,
     #[arg(long, env = "ETCD_KEY_FILE")]
@@ -250,11 +178,18 @@ pub enum FlagError {
     },
     #[error("the config file {} is not valid: {what}", path.display())]
     Yaml { path: PathBuf, what: String },
+    #[error("--{name}={value} is not supported: {instead}")]
+    Refused {
+        name: &'static str,
+        value: String,
+        instead: &'static str,
+    },
 }
 
 /// Reads the command line, and the config file if it names one; also gives the flags that were ignored.
 pub fn parse(arguments: impl Iterator<Item = String>) -> Result<(Cli, Vec<String>), FlagError> {
-    let (arguments, mut ignored) = normalize(arguments);
+    let (arguments, mut ignored) = normalize(arguments)?;
+    refuse_environment()?;
     let cli = Cli::try_parse_from(arguments)?;
     let Some(path) = cli.flags.config_file.clone() else {
         return Ok((cli, ignored));
@@ -263,36 +198,64 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<(Cli, Vec<String
         path: path.clone(),
         source,
     })?;
-    let (arguments, more) = normalize(from_yaml(&path, &text)?.into_iter());
+    let (arguments, more) = normalize(from_yaml(&path, &text)?.into_iter())?;
     ignored.extend(more);
     Ok((Cli::try_parse_from(arguments)?, ignored))
 }
 
-/// Go's flags may have one dash; those without meaning are taken out.
-fn normalize(arguments: impl Iterator<Item = String>) -> (Vec<String>, Vec<String>) {
+/// Arguments that clap reads, and names of those left out.
+type Normalized = (Vec<String>, Vec<String>);
+
+/// Go's flags may have one dash; those that are not ours are taken out.
+fn normalize(arguments: impl Iterator<Item = String>) -> Result<Normalized, FlagError> {
     let (mut kept, mut ignored) = (Vec::new(), Vec::new());
-    let mut skip_value = false;
-    for (position, argument) in arguments.enumerate() {
+    let mut arguments = arguments.enumerate().peekable();
+    while let Some((position, argument)) = arguments.next() {
         let is_flag = argument.starts_with('-') && argument.len() > 1;
-        if std::mem::take(&mut skip_value) && !is_flag {
-            continue;
-        }
         if position == 0 || !is_flag {
             kept.push(argument);
             continue;
         }
         let bare = argument.trim_start_matches('-');
-        let name = bare.split('=').next().unwrap_or("");
-        if WITHOUT_MEANING.contains(&name) {
-            skip_value = !bare.contains('=');
-            ignored.push(name.to_owned());
-        } else if name.len() > 1 {
-            kept.push(format!("--{bare}"));
-        } else {
-            kept.push(argument);
+        let (name, value) = bare
+            .split_once('=')
+            .map_or((bare, None), |(name, value)| (name, Some(value)));
+        let refused = REFUSED.iter().find(|flag| flag.name == name);
+        if refused.is_none() && !WITHOUT_MEANING.contains(&name) {
+            kept.push(if name.len() > 1 {
+                format!("--{bare}")
+            } else {
+                argument
+            });
+            continue;
         }
+        ignored.push(name.to_owned());
+        let separate = value.is_none();
+        let next = arguments.next_if(|(_, next)| separate && !next.starts_with('-'));
+        let value = next.map_or(value.unwrap_or("").to_owned(), |(_, next)| next);
+        refuse(name, &value)?;
     }
-    (kept, ignored)
+    Ok((kept, ignored))
+}
+
+/// Refuses a value that asks for what is not done.
+fn refuse(name: &str, value: &str) -> Result<(), FlagError> {
+    match REFUSED.iter().find(|flag| flag.name == name) {
+        Some(flag) if !value.is_empty() && !flag.harmless.contains(&value) => Err(FlagError::Refused {
+            name: flag.name,
+            value: value.to_owned(),
+            instead: flag.instead,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The environment may ask for the same.
+fn refuse_environment() -> Result<(), FlagError> {
+    REFUSED.iter().try_for_each(|flag| {
+        let name = format!("ETCD_{}", flag.name.replace('-', "_").to_uppercase());
+        refuse(flag.name, &std::env::var(name).unwrap_or_default())
+    })
 }
 
 /// etcd's config file as arguments.
@@ -358,6 +321,34 @@ mod tests {
         assert!(flags.client_cert_auth && flags.peer_client_cert_auth && flags.pre_vote);
         assert_eq!(flags.snapshot_count, 5);
         assert_eq!(ignored, ["logger", "max-wals"]);
+    }
+
+    #[test]
+    fn what_would_be_unsafe_without_is_refused_and_harmless_values_are_not() {
+        let parse = |line: &str| {
+            let arguments = std::iter::once("kube-store").chain(line.split_whitespace());
+            parse(arguments.map(str::to_owned)).map(drop)
+        };
+        for line in [
+            "--peer-cert-allowed-cn=me",
+            "--client-crl-file /crl",
+            "--auth-token=jwt,pub-key=/k",
+            "--tls-min-version TLS1.3",
+            "-discovery=http://d",
+        ] {
+            let refused = parse(line).unwrap_err().to_string();
+            assert!(refused.contains("is not supported: "), "{line}: {refused}");
+        }
+        for line in [
+            "--cipher-suites=",
+            "--auth-token simple --name a",
+            "--tls-min-version=TLS1.2",
+            "--host-whitelist=*",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        let file = from_yaml(Path::new("f"), "peer-transport-security:\n  crl-file: /crl\n").unwrap();
+        assert!(normalize(file.into_iter()).is_err());
     }
 
     #[test]
