@@ -4,6 +4,7 @@
 //! `member` has no threads, sockets or clock; `driver`, `keeper` and `peer` lend it theirs.
 
 pub mod api;
+mod birth;
 pub mod config;
 pub mod driver;
 pub mod flags;

@@ -43,6 +43,7 @@ pub fn restore(config: &Config, file: &Path, skip_hash_check: bool) -> anyhow::R
         member_id: config.member_id,
         members: config.members.clone(),
         peers: Vec::new(),
+        restored: true,
     };
     open::create(&disk, &layout, &genesis)?;
     let reader = Reader::open(disk.as_ref(), file)?;

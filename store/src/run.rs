@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use keelson_base::Shutdown;
 use keelson_base::metrics::Registry;
-use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_store_disk::lock::DirLock;
 use keelson_store_disk::sled_engine::SledEngine;
 use keelson_store_disk::{Disk, DiskError, Engine, RealDisk};
@@ -16,15 +15,12 @@ use tokio::sync::oneshot;
 
 use crate::api::Api;
 use crate::config::Config;
-use crate::member::genesis::cluster_id;
 use crate::member::open::{Engines, Layout, Opened};
-use crate::member::{Genesis, Input, Shared, open};
-use crate::peer::{Dialer, Identity, Peers, introduce};
+use crate::member::{Input, Shared, open};
+use crate::peer::{Dialer, Identity, Peers};
 use crate::server::{self, Services};
-use crate::{driver, keeper, tasks};
+use crate::{birth, driver, keeper, tasks};
 
-/// Time a joining member looks for the cluster.
-const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 /// Time leadership may take to move at the end.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -68,7 +64,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let layout = layout(&config);
     let dialer = Dialer::new(config.dialer_tls()?);
     if !layout.has_member(disk.as_ref()) {
-        let genesis = birth(&config, &dialer).await?;
+        let genesis = birth::genesis(&config, &dialer).await?;
         open::create(&disk, &layout, &genesis)?;
     }
     remove_unfinished(&layout.snap);
@@ -81,6 +77,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         cluster_id: opened.genesis.cluster_id,
         member_id: opened.genesis.member_id,
     };
+    birth::check_neighbours(&config, &dialer, identity.cluster_id).await?;
     tracing::info!(
         cluster = format!("{:x}", identity.cluster_id),
         member = format!("{:x}", identity.member_id),
@@ -197,99 +194,6 @@ async fn hand_over(shared: &Shared, inputs: &mpsc::Sender<Input>) {
             Ok(Ok(Ok(()))) => tracing::info!("handed leadership over"),
             _ => tracing::warn!("could not hand leadership over"),
         }
-    }
-}
-
-/// The birth record of a member without a log.
-async fn birth(config: &Config, dialer: &Dialer) -> anyhow::Result<Genesis> {
-    let others: Vec<&pb::Member> = config
-        .members
-        .iter()
-        .filter(|member| member.id != config.member_id)
-        .collect();
-    if config.joining {
-        return join(config, dialer, &others).await;
-    }
-    let genesis = Genesis {
-        cluster_id: cluster_id(&config.members, &config.token),
-        member_id: config.member_id,
-        members: config.members.clone(),
-        peers: Vec::new(),
-    };
-    for other in others {
-        // Nobody answers while a cluster starts; a cluster that runs knows whether this member has been in it.
-        let Ok(welcome) = introduce(dialer, &other.peer_ur_ls).await else {
-            continue;
-        };
-        let me = welcome
-            .members
-            .iter()
-            .find(|member| member.id == config.member_id);
-        if welcome.cluster_id == genesis.cluster_id && me.is_some_and(|me| !me.name.is_empty()) {
-            bail!(
-                "member {:x} has already been bootstrapped, but {} is empty: it would forget what it has voted for. \
-                 Give it its data directory back, or remove it with `etcdctl member remove {:x}`, add it again, and \
-                 start it with --initial-cluster-state=existing",
-                config.member_id,
-                config.data_dir.display(),
-                config.member_id
-            );
-        }
-    }
-    Ok(genesis)
-}
-
-/// Finds the cluster and this member in it.
-async fn join(config: &Config, dialer: &Dialer, others: &[&pb::Member]) -> anyhow::Result<Genesis> {
-    let mine = config.members.iter().find(|member| member.id == config.member_id);
-    let my_urls = mine.map(|member| member.peer_ur_ls.clone()).unwrap_or_default();
-    let deadline = tokio::time::Instant::now() + JOIN_PATIENCE;
-    loop {
-        let mut last = "--initial-cluster names no other member".to_owned();
-        for other in others {
-            match introduce(dialer, &other.peer_ur_ls).await {
-                Ok(welcome) => {
-                    let sorted = |urls: &[String]| {
-                        let mut urls = urls.to_vec();
-                        urls.sort();
-                        urls
-                    };
-                    let me = welcome
-                        .members
-                        .iter()
-                        .find(|member| sorted(&member.peer_ur_ls) == my_urls);
-                    match me {
-                        Some(me) if me.name.is_empty() => {
-                            return Ok(Genesis {
-                                cluster_id: welcome.cluster_id,
-                                member_id: me.id,
-                                members: Vec::new(),
-                                peers: welcome.members.clone(),
-                            });
-                        }
-                        Some(me) => bail!(
-                            "member {:x} has started before, but {} is empty: remove it with `etcdctl member remove \
-                             {:x}` and add it again",
-                            me.id,
-                            config.data_dir.display(),
-                            me.id
-                        ),
-                        None => {
-                            last = format!(
-                                "the cluster has no member with the peer URLs {my_urls:?}: add it first with \
-                                 `etcdctl member add`"
-                            );
-                        }
-                    }
-                }
-                Err(error) => last = format!("{:?}: {error}", other.peer_ur_ls),
-            }
-        }
-        if tokio::time::Instant::now() >= deadline {
-            bail!("cannot join the cluster: {last}");
-        }
-        tracing::info!(last, "looking for the cluster to join");
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Genesis {
     /// For one that joins: whom it can ask until it has learned the members.
     #[prost(message, repeated, tag = "4")]
     pub peers: Vec<pb::Member>,
+    /// Made by `restore`: what is before the log is in the snapshot alone, and not an empty store.
+    #[prost(bool, tag = "5")]
+    pub restored: bool,
 }
 
 impl Genesis {

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsConnector;
 
-use super::frame::{self, Frame, Hello, MAGIC, Purpose, Told, Welcome};
+use super::frame::{self, Frame, HELLO_BYTES_MAX, Hello, MAGIC, Purpose, Told, Welcome};
 use super::{Inner, Outgoing};
 use crate::limits::PEER_FRAME_BYTES_MAX;
 use crate::member::Input;
@@ -77,7 +77,7 @@ impl Dialer {
         };
         stream.write_all(MAGIC).await?;
         frame::write(&mut stream, hello).await?;
-        let welcome: Welcome = frame::read(&mut stream).await?;
+        let welcome: Welcome = frame::read(&mut stream, HELLO_BYTES_MAX).await?;
         if welcome.refused.is_empty() {
             Ok((stream, welcome))
         } else {
@@ -146,7 +146,7 @@ async fn exchange(stream: Box<dyn Stream>, queue: &mut mpsc::Receiver<Outgoing>)
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (answers, mut answered) = mpsc::channel::<Told>(64);
     let reading = tokio::spawn(async move {
-        while let Ok(frame) = frame::read::<Frame>(&mut reader).await {
+        while let Ok(frame) = frame::read::<Frame>(&mut reader, PEER_FRAME_BYTES_MAX).await {
             for told in frame.told {
                 if answers.send(told).await.is_err() {
                     return;

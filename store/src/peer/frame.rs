@@ -5,7 +5,10 @@ use keelson_proto::etcd::etcdserverpb as pb;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::limits::PEER_FRAME_BYTES_MAX;
+/// Room taken before a frame's bytes have come.
+const FIRST_BYTES: usize = 64 << 10;
+/// Bytes of a stream's first frames, which come from whoever connects.
+pub const HELLO_BYTES_MAX: usize = 1 << 20;
 
 /// First bytes of every stream, so that anything else that connects is told what this port is.
 pub const MAGIC: &[u8; 8] = b"KSPEER1\n";
@@ -136,17 +139,23 @@ pub async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &impl Messag
     stream.flush().await
 }
 
-/// Reads a frame.
-pub async fn read<M: Message + Default>(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<M> {
+/// Reads a frame of at most so many bytes. Memory is taken as bytes come, not as their number is told.
+pub async fn read<M: Message + Default>(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes_max: usize,
+) -> std::io::Result<M> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = (&length[..]).get_u32() as usize;
-    if length > PEER_FRAME_BYTES_MAX {
+    if length > bytes_max {
         return Err(std::io::Error::other(format!(
-            "a frame of {length} bytes is too long"
+            "a frame of {length} bytes is too long: at most {bytes_max}"
         )));
     }
-    let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await?;
+    let mut bytes = Vec::with_capacity(length.min(FIRST_BYTES));
+    stream.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < length {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
     M::decode(Bytes::from(bytes)).map_err(std::io::Error::other)
 }

@@ -5,7 +5,7 @@
 //! dropped: Raft repeats what matters.
 
 mod client;
-mod frame;
+pub mod frame;
 mod server;
 mod snapshot;
 

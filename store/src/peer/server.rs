@@ -13,8 +13,11 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use super::client::Stream;
-use super::frame::{self, Ask, AskKind, Frame, Hello, MAGIC, Progress, Purpose, Told, Welcome};
+use super::frame::{
+    self, Ask, AskKind, Frame, HELLO_BYTES_MAX, Hello, MAGIC, Progress, Purpose, Told, Welcome,
+};
 use super::{Peers, snapshot};
+use crate::limits::PEER_FRAME_BYTES_MAX;
 use crate::member::Input;
 
 /// Part of the text by which a removed member learns that it was removed.
@@ -72,7 +75,8 @@ async fn stream_of(mut stream: Box<dyn Stream>, peers: &Peers) -> std::io::Resul
         );
         return stream.write_all(answer.as_bytes()).await;
     }
-    let hello: Hello = tokio::time::timeout(HELLO_TIMEOUT, frame::read(&mut stream)).await??;
+    let hello: Hello =
+        tokio::time::timeout(HELLO_TIMEOUT, frame::read(&mut stream, HELLO_BYTES_MAX)).await??;
     let identity = peers.inner.identity;
     let mut welcome = Welcome {
         refused: refusal(peers, &hello).unwrap_or_default(),
@@ -133,7 +137,7 @@ fn refusal(peers: &Peers, hello: &Hello) -> Option<String> {
 async fn messages(stream: Box<dyn Stream>, peers: &Peers) -> std::io::Result<()> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     loop {
-        let frame: Frame = frame::read(&mut reader).await?;
+        let frame: Frame = frame::read(&mut reader, PEER_FRAME_BYTES_MAX).await?;
         for encoded in frame.raft {
             let message: Message = keelson_store_raft::decode(&encoded).map_err(std::io::Error::other)?;
             peers

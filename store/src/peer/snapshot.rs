@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Inner;
 use super::client::Stream;
-use super::frame::{self, Hello, Purpose, Welcome};
+use super::frame::{self, HELLO_BYTES_MAX, Hello, Purpose, Welcome};
 use crate::limits::SNAPSHOT_PIECE_BYTES;
 use crate::member::Input;
 
@@ -74,7 +74,7 @@ async fn deliver(inner: &Inner, urls: &[String], message: &Message) -> std::io::
         offset += length as u64;
     }
     stream.flush().await?;
-    let done: Welcome = frame::read(&mut stream).await?;
+    let done: Welcome = frame::read(&mut stream, HELLO_BYTES_MAX).await?;
     if done.refused.is_empty() {
         Ok(())
     } else {
