@@ -1,8 +1,12 @@
 //! Metrics, with etcd's names where they mean the same.
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// Labels of one value of a metric.
+pub type Labels = Vec<(&'static str, String)>;
 
 /// The member's own metrics; clones share them.
 #[derive(Debug, Clone)]
@@ -30,6 +34,23 @@ pub struct Metrics {
     pub snapshots_sent: Counter,
     pub peer_messages_dropped: Counter,
     pub connections: Gauge,
+    pub connections_max: Gauge,
+    pub backend_commit: Histogram,
+    pub is_learner: Gauge,
+    pub current_revision: Gauge,
+    pub compact_revision: Gauge,
+    pub leases_granted: Counter,
+    pub leases_revoked: Counter,
+    pub leases_renewed: Counter,
+    pub read_indexes_failed: Counter,
+    pub learner_promotions: Gauge,
+    pub health_successes: Gauge,
+    pub health_failures: Gauge,
+    pub server_version: Family<Labels, Gauge>,
+    pub cluster_version: Family<Labels, Gauge>,
+    pub server_id: Family<Labels, Gauge>,
+    /// Requests refused at a limit, by the limit.
+    pub refused: Family<Labels, Counter>,
 }
 
 impl Default for Metrics {
@@ -58,6 +79,22 @@ impl Default for Metrics {
             snapshots_sent: Counter::default(),
             peer_messages_dropped: Counter::default(),
             connections: Gauge::default(),
+            connections_max: Gauge::default(),
+            backend_commit: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            is_learner: Gauge::default(),
+            current_revision: Gauge::default(),
+            compact_revision: Gauge::default(),
+            leases_granted: Counter::default(),
+            leases_revoked: Counter::default(),
+            leases_renewed: Counter::default(),
+            read_indexes_failed: Counter::default(),
+            learner_promotions: Gauge::default(),
+            health_successes: Gauge::default(),
+            health_failures: Gauge::default(),
+            server_version: Family::default(),
+            cluster_version: Family::default(),
+            server_id: Family::default(),
+            refused: Family::default(),
         }
     }
 }
@@ -94,6 +131,29 @@ impl Metrics {
             snapshots_sent "etcd_network_snapshot_send_success" "Total number of successful snapshot sends"
             peer_messages_dropped "etcd_network_peer_sent_failures" "Messages to peers dropped"
             connections "etcd_network_client_connections" "Client connections that are open"
+            connections_max "kube_store_client_connections_max" "Client connections that are served at once"
+            backend_commit "etcd_disk_backend_commit_duration_seconds" "The latency distributions of commit called by backend"
+            is_learner "etcd_server_is_learner" "Whether or not this member is a learner. 1 if is, 0 otherwise"
+            current_revision "etcd_debugging_mvcc_current_revision" "The current revision of store"
+            compact_revision "etcd_debugging_mvcc_compact_revision" "The revision of the last compaction in store"
+            leases_granted "etcd_debugging_lease_granted" "The total number of granted leases"
+            leases_revoked "etcd_debugging_lease_revoked" "The total number of revoked leases"
+            leases_renewed "etcd_debugging_lease_renewed" "The number of renewed leases seen by the leader"
+            read_indexes_failed "etcd_server_read_indexes_failed" "The total number of failed read indexes seen"
+            learner_promotions "etcd_server_learner_promote_successes" "The total number of successful learner promotions while this member is leader"
+            health_successes "etcd_server_health_success" "The total number of successful health checks"
+            health_failures "etcd_server_health_failures" "The total number of failed health checks"
+            server_version "etcd_server_version" "Which version is running. 1 for 'server_version' label with current version"
+            cluster_version "etcd_cluster_version" "Which version is running. 1 for 'cluster_version' label with current cluster version"
+            server_id "etcd_server_id" "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID"
+            refused "kube_store_requests_refused" "Requests refused at a limit"
         }
+    }
+
+    /// Counts a request that was refused at a limit.
+    pub fn refuse(&self, limit: &'static str) {
+        self.refused
+            .get_or_create(&vec![("limit", limit.to_owned())])
+            .inc();
     }
 }

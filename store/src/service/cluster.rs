@@ -16,7 +16,10 @@ use crate::member::genesis::member_id;
 /// Part of the leader's log a learner must have to be promoted, in percent.
 const LEARNER_READY_PERCENT: u64 = 90;
 
-/// The service.
+/// How often within an election timeout the leader is asked whom it hears.
+const HEARD_TRIES: u32 = 5;
+
+/// The service: a header's revision is 0, as etcd's, since the key space has no part in this.
 #[derive(Clone)]
 pub struct ClusterService(pub Arc<Api>);
 
@@ -47,7 +50,7 @@ impl Cluster for ClusterService {
             .change(&caller, MemberChangeKind::Add, member.clone())
             .await?;
         Ok(Response::new(pb::MemberAddResponse {
-            header: self.0.header_now(),
+            header: self.0.header(0),
             member: Some(member),
             members,
         }))
@@ -67,7 +70,7 @@ impl Cluster for ClusterService {
         }
         let members = self.change(&caller, MemberChangeKind::Remove, member).await?;
         Ok(Response::new(pb::MemberRemoveResponse {
-            header: self.0.header_now(),
+            header: self.0.header(0),
             members,
         }))
     }
@@ -95,10 +98,10 @@ impl Cluster for ClusterService {
             .await
             .map_err(status)?
         {
-            Applied::Members(revision, members) => {
+            Applied::Members(_, members) => {
                 self.0.shared.members.send_replace(members.clone());
                 Ok(Response::new(pb::MemberUpdateResponse {
-                    header: self.0.header(revision),
+                    header: self.0.header(0),
                     members,
                 }))
             }
@@ -113,12 +116,9 @@ impl Cluster for ClusterService {
         if request.get_ref().linearizable {
             self.0.linearize().await.map_err(status)?;
         }
-        let (members, revision) = {
-            let state = self.0.shared.state.read();
-            (state.members().list(), state.revision())
-        };
+        let members = self.0.shared.state.read().members().list();
         Ok(Response::new(pb::MemberListResponse {
-            header: self.0.header(revision),
+            header: self.0.header(0),
             members,
         }))
     }
@@ -137,8 +137,9 @@ impl Cluster for ClusterService {
         }
         self.check_caught_up(id).await.map_err(status)?;
         let members = self.change(&caller, MemberChangeKind::Promote, member).await?;
+        self.0.shared.metrics.learner_promotions.inc();
         Ok(Response::new(pb::MemberPromoteResponse {
-            header: self.0.header_now(),
+            header: self.0.header(0),
             members,
         }))
     }
@@ -181,15 +182,18 @@ impl ClusterService {
             .filter(|other| !other.is_learner && other.id != member.id)
             .map(|other| other.id)
             .collect();
-        let progress = self.0.progress().await?;
-        let active = left
-            .iter()
-            .filter(|id| progress.iter().any(|(known, _, active)| known == *id && *active));
-        if left.is_empty() || active.count() > left.len() / 2 {
-            Ok(())
-        } else {
-            Err(ApiError::MemberNotEnoughStarted)
+        for _ in 0..HEARD_TRIES {
+            let progress = self.0.progress().await?;
+            let active = left
+                .iter()
+                .filter(|id| progress.iter().any(|(known, _, active)| known == *id && *active));
+            if left.is_empty() || active.count() > left.len() / 2 {
+                return Ok(());
+            }
+            // The leader begins to count anew whom it hears with every election timeout.
+            tokio::time::sleep(self.0.options.election_timeout / HEARD_TRIES).await;
         }
+        Err(ApiError::MemberNotEnoughStarted)
     }
 
     async fn check_caught_up(&self, id: u64) -> ApiResult<()> {

@@ -17,8 +17,8 @@ use keelson_store_mvcc::auth::Caller;
 use keelson_store_mvcc::watch::Interest;
 use tonic::{Request, Response, Status};
 
-use super::lock::{created_at, op, owners, queue, range, session, wait_for_turn};
-use super::{caller, check_leader, check_learner, status};
+use super::lock::{created_at, op, owners, queue, range, session, unknown, wait_for_turn};
+use super::{caller, check_leader, check_learner};
 use crate::api::Api;
 
 /// The service.
@@ -33,10 +33,10 @@ impl Election for ElectionService {
     ) -> Result<Response<CampaignResponse>, Status> {
         let caller = self.enter(&request)?;
         let CampaignRequest { name, lease, value } = request.into_inner();
-        let lease = session(&self.0, &caller, lease).await.map_err(status)?;
+        let lease = session(&self.0, &caller, lease).await.map_err(unknown)?;
         let place = queue(&self.0, &caller, &name, lease, value.clone())
             .await
-            .map_err(status)?;
+            .map_err(unknown)?;
         let leader = LeaderKey {
             name: name.clone(),
             key: place.key.clone(),
@@ -49,7 +49,7 @@ impl Election for ElectionService {
         wait_for_turn(&self.0, &name, place.create_revision).await;
         let held = range(&self.0, &caller, place.key, Bytes::new())
             .await
-            .map_err(status)?;
+            .map_err(unknown)?;
         if held.kvs.is_empty() {
             return Err(Status::unknown("election: session expired"));
         }
@@ -73,7 +73,7 @@ impl Election for ElectionService {
     async fn leader(&self, request: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
         let caller = self.enter(&request)?;
         let request = first_owner(&request.into_inner().name);
-        let answer = self.0.range(&caller, request).await.map_err(status)?;
+        let answer = self.0.range(&caller, request).await.map_err(unknown)?;
         match answer.kvs.into_iter().next() {
             Some(kv) => Ok(Response::new(LeaderResponse {
                 header: answer.header,
@@ -98,7 +98,7 @@ impl Election for ElectionService {
             state
                 .auth()
                 .check_range(&caller, &key, &range_end)
-                .map_err(status)?;
+                .map_err(unknown)?;
         }
         let interest = Interest {
             key,
@@ -145,7 +145,7 @@ impl Election for ElectionService {
             success: vec![op(pb::request_op::Request::RequestDeleteRange(delete))],
             failure: Vec::new(),
         };
-        let answer = self.0.txn(&caller, txn).await.map_err(status)?;
+        let answer = self.0.txn(&caller, txn).await.map_err(unknown)?;
         Ok(Response::new(ResignResponse {
             header: answer.header,
         }))
@@ -176,7 +176,7 @@ impl ElectionService {
             success: vec![op(pb::request_op::Request::RequestPut(put))],
             failure: Vec::new(),
         };
-        let answer = self.0.txn(caller, txn).await.map_err(status)?;
+        let answer = self.0.txn(caller, txn).await.map_err(unknown)?;
         if !answer.succeeded {
             return Err(Status::unknown("election: not leader"));
         }

@@ -10,11 +10,12 @@ use keelson_proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, T
 use keelson_proto::etcd::mvccpb::KeyValue;
 use keelson_proto::etcd::v3lockpb::lock_server::Lock;
 use keelson_proto::etcd::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+use keelson_store_mvcc::ApiError;
 use keelson_store_mvcc::auth::Caller;
 use keelson_store_mvcc::watch::Interest;
 use tonic::{Request, Response, Status};
 
-use super::{caller, check_leader, check_learner, status};
+use super::{caller, check_leader, check_learner};
 use crate::api::{Api, Result as ApiResult};
 
 /// TTL of the lease a client that brings none gets.
@@ -31,15 +32,15 @@ impl Lock for LockService {
         check_learner(&self.0)?;
         let caller = caller(&self.0, &request)?;
         let LockRequest { name, lease } = request.into_inner();
-        let lease = session(&self.0, &caller, lease).await.map_err(status)?;
+        let lease = session(&self.0, &caller, lease).await.map_err(unknown)?;
         let place = queue(&self.0, &caller, &name, lease, Bytes::new())
             .await
-            .map_err(status)?;
+            .map_err(unknown)?;
         wait_for_turn(&self.0, &name, place.create_revision).await;
         // The lease may have expired while waiting.
         let held = range(&self.0, &caller, place.key.clone(), Bytes::new())
             .await
-            .map_err(status)?;
+            .map_err(unknown)?;
         if held.kvs.is_empty() {
             return Err(Status::unknown("mutex: session is expired"));
         }
@@ -57,11 +58,16 @@ impl Lock for LockService {
             key: request.into_inner().key,
             ..Default::default()
         };
-        let answer = self.0.delete_range(&caller, delete).await.map_err(status)?;
+        let answer = self.0.delete_range(&caller, delete).await.map_err(unknown)?;
         Ok(Response::new(UnlockResponse {
             header: answer.header,
         }))
     }
+}
+
+/// etcd's locks and elections are clients of its own store, and pass on an error's text without its code.
+pub(super) fn unknown(error: ApiError) -> Status {
+    Status::unknown(error.text())
 }
 
 /// The client's lease, or a new one.
