@@ -51,7 +51,8 @@ pub struct KvHash {
 }
 
 impl Mvcc {
-    /// etcd's HashKV: over all revisions up to `at` (0: all) that a compaction at the current point keeps.
+    /// etcd's HashKV: over all revisions up to `at` (0: all) after the compaction, and of those before it what a
+    /// compaction at `at` would keep.
     pub fn hash_kv(&self, at: i64) -> Result<KvHash, Failure> {
         if at > 0 && at < self.compacted {
             return Err(ApiError::Compacted.into());
@@ -63,7 +64,10 @@ impl Mvcc {
         let mut versions: Vec<(Revision, bool)> = self
             .index
             .versions_between(b"", None, 0, at)
-            .filter(|(key, version)| self.index.visible_since(key, version.modified, self.compacted))
+            .filter(|(key, version)| {
+                let modified = version.modified;
+                modified.main > self.compacted || self.index.visible_since(key, modified, at)
+            })
             .map(|(_, version)| (version.modified, version.is_tombstone()))
             .collect();
         versions.sort_unstable();

@@ -114,7 +114,9 @@ impl Mvcc {
                     Some(response_op::Response::ResponseRange(answer))
                 }
                 Some(request_op::Request::RequestTxn(inner)) => {
-                    Some(response_op::Response::ResponseTxn(self.read_branch(inner, path)?))
+                    let mut answer = self.read_branch(inner, path)?;
+                    answer.header = header(0);
+                    Some(response_op::Response::ResponseTxn(answer))
                 }
                 _ => None,
             };
@@ -209,7 +211,8 @@ impl Mvcc {
                 }
                 Some(request_op::Request::RequestTxn(inner)) => {
                     let mut answer = self.txn(transaction, inner, path)?;
-                    answer.header = header(transaction.seen());
+                    // etcd leaves the header of an inner transaction empty.
+                    answer.header = header(0);
                     Some(response_op::Response::ResponseTxn(answer))
                 }
                 None => None,
