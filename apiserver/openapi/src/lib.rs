@@ -31,7 +31,7 @@ pub fn v2(version: &str) -> Vec<u8> {
 
 /// The same in protobuf, as `openapi.v2.Document`.
 pub fn v2_protobuf(version: &str) -> Vec<u8> {
-    swagger(Protobuf::default(), version)
+    swagger(Protobuf::v2(), version)
 }
 
 fn swagger(mut out: impl Writer, version: &str) -> Vec<u8> {
@@ -57,9 +57,17 @@ fn swagger(mut out: impl Writer, version: &str) -> Vec<u8> {
 
 /// One document of OpenAPI v3, in JSON: `api/v1`, `apis/apps/v1`; `None` where the path names none.
 pub fn v3(path: &str, version: &str) -> Option<Vec<u8>> {
+    versioned(Document::default(), path, version)
+}
+
+/// The same in protobuf, as `openapi.v3.Document`.
+pub fn v3_protobuf(path: &str, version: &str) -> Option<Vec<u8>> {
+    versioned(Protobuf::v3(), path, version)
+}
+
+fn versioned(mut out: impl Writer, path: &str, version: &str) -> Option<Vec<u8>> {
     let served: Vec<&ResourceInfo> = served().filter(|one| document_of(one) == path).collect();
     let known = !served.is_empty();
-    let mut out = Document::default();
     out.entry("openapi", &"3.0.0".into());
     out.entry("info", &info(version));
     out.section("paths");

@@ -1,44 +1,71 @@
-//! OpenAPI v2 as protobuf: gnostic's `openapi.v2.Document`, the form kubectl asks for.
+//! OpenAPI as protobuf: gnostic's `openapi.v2.Document`, the form kubectl asks for, and `openapi.v3.Document`.
 //!
-//! Values are encoded by the tables of [`messages`]; entry by entry, so that no document stands in memory twice. A field no
+//! Values are encoded by the tables of [`messages`] and [`messages_v3`]; entry by entry, so that no document stands in memory twice. A field no
 //! table has is left out, as protobuf has no place for it; tests see to it that the documents have none.
 
 mod messages;
+mod messages_v3;
 
 use keelson_schema::yaml;
 use serde_json::{Map, Value};
 
-use messages::{DOCUMENT, Kind, Message};
+use messages::{Kind, Message};
 
 /// Wire types of protobuf.
 const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
 
 /// A document written field by field, its sections entry by entry.
-#[derive(Default)]
 pub(crate) struct Protobuf {
+    document: &'static Message,
     out: Vec<u8>,
-    /// The section being written: its kind, and where its length goes.
-    section: Option<(&'static Kind, usize)>,
+    /// The sections being written, innermost last: each one's kind, and where its length goes.
+    sections: Vec<(&'static Kind, usize)>,
+}
+
+impl Protobuf {
+    /// A document of OpenAPI v2.
+    pub(crate) fn v2() -> Self {
+        Self::of(&messages::DOCUMENT)
+    }
+
+    /// A document of OpenAPI v3.
+    pub(crate) fn v3() -> Self {
+        Self::of(&messages_v3::DOCUMENT)
+    }
+
+    fn of(document: &'static Message) -> Self {
+        Self {
+            document,
+            out: Vec::new(),
+            sections: Vec::new(),
+        }
+    }
 }
 
 impl super::Writer for Protobuf {
     fn section(&mut self, key: &str) {
-        self.section = DOCUMENT.field(key).map(|(number, kind)| {
+        let around = match self.sections.last() {
+            Some((Kind::Message(message), _)) => message,
+            _ => self.document,
+        };
+        if let Some((number, kind)) = around.field(key) {
             put_tag(&mut self.out, number, LENGTH_DELIMITED);
-            (kind, self.out.len())
-        });
+            self.sections.push((kind, self.out.len()));
+        }
     }
 
     fn entry(&mut self, key: &str, value: &Value) {
-        match self.section {
+        match self.sections.last() {
+            Some((Kind::Message(message), _)) => message.put(&mut self.out, key, value),
             Some((kind, _)) => named(&mut self.out, key, value, kind),
-            None => DOCUMENT.put(&mut self.out, key, value),
+            None => self.document.put(&mut self.out, key, value),
         }
     }
 
     fn close(&mut self) {
-        if let Some((_, start)) = self.section.take() {
+        if let Some((_, start)) = self.sections.pop() {
             put_length(&mut self.out, start);
         }
     }
@@ -76,6 +103,11 @@ fn put(out: &mut Vec<u8>, number: u32, value: &Value, kind: &'static Kind) {
             put_tag(out, number, VARINT);
             out.push(u8::from(value.as_bool().unwrap_or_default()));
         }
+        Kind::Double => {
+            put_tag(out, number, FIXED64);
+            out.extend_from_slice(&value.as_f64().unwrap_or_default().to_le_bytes());
+        }
+        Kind::Nothing => {}
         Kind::Any => nested(out, number, |out| put_text(out, 2, &yaml::to_string(value))),
         Kind::Repeated(item) => match value {
             Value::Array(values) => values.iter().for_each(|value| put(out, number, value, item)),

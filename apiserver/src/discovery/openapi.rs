@@ -1,6 +1,6 @@
 //! `/openapi/v2` and `/openapi/v3`: documents made when asked for and not kept, since clients keep them by their hash.
 //!
-//! v2 in JSON and protobuf, v3 in JSON: what takes neither gets 406.
+//! Both in JSON and protobuf: what takes neither gets 406.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keelson_base::version::FULL;
@@ -14,6 +14,9 @@ const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// What clients up to now ask for: no media type by RFC 7231, so the answer names the other.
 const PROTOBUF_DEPRECATED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+const PROTOBUF_V3: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+const PROTOBUF_V3_DEPRECATED: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 
 /// The answer, where the path is one of these.
 pub fn serve(context: &Context, path: &str) -> Option<Result<Response, Status>> {
@@ -49,7 +52,8 @@ fn accepted<'a>(headers: &HeaderMap, ours: &[&'a str]) -> Result<&'a str, Status
 
 /// A document of v3; one asked for by a hash that is no longer its own is sent to where it is.
 fn versioned(context: &Context, name: &str) -> Result<Response, Status> {
-    accepted(&context.parts.headers, &[JSON])?;
+    let ours = [JSON, PROTOBUF_V3_DEPRECATED, PROTOBUF_V3];
+    let media_type = accepted(&context.parts.headers, &ours)?;
     let hash = keelson_openapi::hash(name, FULL);
     let asked = context.query.get("hash");
     if asked.is_some_and(|asked| asked != hash) {
@@ -59,8 +63,16 @@ fn versioned(context: &Context, name: &str) -> Result<Response, Status> {
         }
         return Ok(moved);
     }
-    let make = || keelson_openapi::v3(name, FULL).unwrap_or_default();
-    let mut response = document(context, name, JSON, make);
+    let mut response = if media_type == JSON {
+        document(context, name, JSON, || {
+            keelson_openapi::v3(name, FULL).unwrap_or_default()
+        })
+    } else {
+        let make = || keelson_openapi::v3_protobuf(name, FULL).unwrap_or_default();
+        document(context, name, PROTOBUF_V3, make)
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     if asked.is_some() {
         let forever = HeaderValue::from_static("public, immutable");
         response.headers_mut().insert(header::CACHE_CONTROL, forever);

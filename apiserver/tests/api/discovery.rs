@@ -267,3 +267,49 @@ async fn groups_prefer_a_version_they_have() {
     );
     server.stop().await;
 }
+
+/// Schemas in both encodings, by hash for ever, or not again where the client has them.
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_come_in_both_encodings() {
+    let Some(store) = Store::start().await else { return };
+    let server = Server::start(&store).await;
+    let client = server.client().await;
+    let (_, index) = client.get("/openapi/v3").await;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap();
+    let v3 = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    for (accept, want) in [
+        ("application/json", "application/json"),
+        (v3, "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"),
+    ] {
+        let response = client.send(Method::GET, url, &[("accept", accept)], "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{accept}");
+        assert_eq!(response.headers()["content-type"], want);
+        assert_eq!(response.headers()["cache-control"], "public, immutable");
+        let etag = response.headers()["etag"].to_str().unwrap().to_owned();
+        assert!(
+            !response
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .is_empty()
+        );
+        let held = [("accept", accept), ("if-none-match", etag.as_str())];
+        let again = client.send(Method::GET, url, &held, "").await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{accept}");
+    }
+    let old = "/openapi/v3/apis/apps/v1?hash=OLD";
+    let moved = client.send(Method::GET, old, &[], "").await;
+    assert_eq!(
+        (moved.status(), &moved.headers()["location"]),
+        (StatusCode::MOVED_PERMANENTLY, &url.parse().unwrap())
+    );
+    let neither = client
+        .send(Method::GET, url, &[("accept", "text/html")], "")
+        .await;
+    assert_eq!(neither.status(), StatusCode::NOT_ACCEPTABLE);
+    server.stop().await;
+}

@@ -14,6 +14,9 @@ pub(super) struct Message {
 pub(super) enum Kind {
     Text,
     Flag,
+    Double,
+    /// Without a place in protobuf.
+    Nothing,
     /// Any value, as YAML.
     Any,
     /// Every item of a list, or a single one.
@@ -33,9 +36,9 @@ pub(super) enum Kind {
 
 use Kind::{Any, Choice, Flag, Named, Repeated, Text, Within};
 
-const TEXTS: Kind = Repeated(&Text);
+pub(super) const TEXTS: Kind = Repeated(&Text);
 
-const fn map(value: &'static Kind) -> Kind {
+pub(super) const fn map(value: &'static Kind) -> Kind {
     Named {
         entries: 1,
         extensions: 0,

@@ -31,6 +31,11 @@ fn message(mut bytes: &[u8]) -> Vec<(u64, Read<'_>)> {
         let tag = varint(&mut bytes);
         let read = match tag & 7 {
             0 => Read::Number(varint(&mut bytes)),
+            1 => {
+                let (value, rest) = bytes.split_at(8);
+                bytes = rest;
+                Read::Number(u64::from_le_bytes(value.try_into().unwrap()))
+            }
             2 => {
                 let length = usize::try_from(varint(&mut bytes)).unwrap();
                 let (value, rest) = bytes.split_at(length);
@@ -86,7 +91,7 @@ fn yaml_of(bytes: &[u8], list: u64, name: &str) -> Value {
 
 #[test]
 fn every_shape_of_schema() {
-    let mut out = Protobuf::default();
+    let mut out = Protobuf::v2();
     out.entry("swagger", &"2.0".into());
     out.section("definitions");
     out.entry(
@@ -165,7 +170,7 @@ fn what_old_clients_read_is_there() {
 /// The fields that a value has and its table has not.
 fn lost(value: &Value, kind: &Kind, at: &str, found: &mut Vec<String>) {
     match kind {
-        Kind::Text | Kind::Flag | Kind::Any => {}
+        Kind::Text | Kind::Flag | Kind::Double | Kind::Nothing | Kind::Any => {}
         Kind::Repeated(item) => match value {
             Value::Array(values) => values.iter().for_each(|value| lost(value, item, at, found)),
             single => lost(single, item, at, found),
@@ -193,10 +198,68 @@ fn lost(value: &Value, kind: &Kind, at: &str, found: &mut Vec<String>) {
 fn nothing_of_the_document_is_lost() {
     let document: Value = serde_json::from_slice(&crate::v2("v1.36.0")).unwrap();
     let mut found = Vec::new();
-    lost(&document, &Kind::Message(&DOCUMENT), "", &mut found);
+    lost(&document, &Kind::Message(&messages::DOCUMENT), "", &mut found);
     assert!(found.is_empty(), "{found:?}");
     let bytes = crate::v2_protobuf("v1.36.0");
     let entries = |section: &str| document[section].as_object().unwrap().len();
     assert_eq!(all(&bytes, &[8, 2]).len(), entries("paths"));
     assert_eq!(all(&bytes, &[9, 1]).len(), entries("definitions"));
+}
+
+#[test]
+fn the_third_version_in_protobuf() {
+    let bytes = crate::v3_protobuf("apis/apps/v1", "v1.36.0").unwrap();
+    assert_eq!(texts(&bytes, &[1]), ["3.0.0"]);
+    assert_eq!(texts(&bytes, &[2, 6]), ["v1.36.0"]);
+    let deployment = entry(&bytes, &[5, 1, 1], "io.k8s.api.apps.v1.Deployment");
+    assert_eq!(
+        yaml_of(schema_of(deployment), 36, "x-kubernetes-group-version-kind"),
+        json!([{"group": "apps", "kind": "Deployment", "version": "v1"}])
+    );
+    let spec = entry(schema_of(deployment), &[31, 1], "spec");
+    assert_eq!(
+        texts(spec, &[1, 26, 2, 1]),
+        ["#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"]
+    );
+    let port = entry(&bytes, &[5, 1, 1], "io.k8s.api.core.v1.ContainerPort");
+    let protocol = entry(port, &[1, 31, 1], "protocol");
+    assert_eq!(texts(protocol, &[1, 33, 3]), ["TCP"]);
+    let core = crate::v3_protobuf("api/v1", "v1.36.0").unwrap();
+    let controller = entry(&core, &[5, 1, 1], "io.k8s.api.core.v1.ReplicationControllerSpec");
+    let replicas = entry(controller, &[1, 31, 1], "replicas");
+    assert_eq!(all(replicas, &[1, 33, 1]), [Read::Number(1.0_f64.to_bits())]);
+    let item = entry(
+        &bytes,
+        &[4, 1],
+        "/apis/apps/v1/namespaces/{namespace}/deployments/{name}",
+    );
+    assert_eq!(texts(item, &[10, 5]), ["patchAppsV1NamespacedDeployment"]);
+    assert_eq!(
+        texts(entry(&bytes, &[5, 7, 1], "BearerToken"), &[1, 1]),
+        ["apiKey"]
+    );
+    assert!(crate::v3_protobuf("apis/none/v1", "v1.36.0").is_none());
+}
+
+/// The schema of a `SchemaOrReference`.
+fn schema_of(either: &[u8]) -> &[u8] {
+    let [Read::Bytes(schema)] = all(either, &[1])[..] else {
+        panic!("a reference");
+    };
+    schema
+}
+
+#[test]
+fn nothing_of_the_third_version_is_lost() {
+    for path in crate::documents() {
+        let document: Value = serde_json::from_slice(&crate::v3(&path, "v1.36.0").unwrap()).unwrap();
+        let mut found = Vec::new();
+        lost(&document, &Kind::Message(&messages_v3::DOCUMENT), "", &mut found);
+        found.sort();
+        found.dedup();
+        assert!(found.is_empty(), "{path}: {found:?}");
+        let bytes = crate::v3_protobuf(&path, "v1.36.0").unwrap();
+        let paths = document["paths"].as_object().unwrap().len();
+        assert_eq!(all(&bytes, &[4, 1]).len(), paths, "{path}");
+    }
 }
