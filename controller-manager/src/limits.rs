@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const ENDPOINTS_PER_SLICE_MAX: usize = 100;
 /// Addresses in a (legacy) Endpoints object; more are cut off and the object annotated.
 pub const ENDPOINTS_ADDRESSES_MAX: usize = 1000;
+/// Addresses of one subset that are mirrored (--mirroring-max-endpoints-per-subset's default).
+pub const MIRRORED_ADDRESSES_MAX: usize = 1000;
 /// Content kinds of one namespace deleted at once.
 pub const NAMESPACE_DELETIONS_MAX: usize = 8;
 /// Events waiting for the garbage collector's graph.

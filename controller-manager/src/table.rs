@@ -72,6 +72,12 @@ pub static CONTROLLERS: &[Entry] = &[
         c::endpointslice::start,
     ),
     entry(
+        "endpointslice-mirroring-controller",
+        &["endpointslicemirroring"],
+        "endpointslicemirroring-controller",
+        c::endpointslice_mirroring::start,
+    ),
+    entry(
         "endpoints-controller",
         &["endpoint"],
         "endpoint-controller",
@@ -224,8 +230,6 @@ const ABSENT: &[&str] = &[
     "cloud-node-lifecycle",
     "cloud-node-lifecycle-controller",
     "device-taint-eviction-controller",
-    "endpointslice-mirroring-controller",
-    "endpointslicemirroring",
     "ephemeral-volume",
     "ephemeral-volume-controller",
     "horizontal-pod-autoscaler-controller",

@@ -22,7 +22,8 @@ use crate::limits::ENDPOINTS_PER_SLICE_MAX;
 use crate::{owner, pods, selector, triggers};
 
 const NAME: &str = "endpointslice-controller";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Label that names the controller that keeps a slice.
+pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// Label that names a slice's service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
