@@ -6,6 +6,7 @@
 
 mod bulk;
 mod cluster;
+mod frames;
 mod leader;
 mod load;
 mod process;
@@ -64,7 +65,7 @@ pub struct Options {
     rounds: usize,
     /// Watchers on the one prefix
     #[arg(long, default_value_t = 1000)]
-    watchers: usize,
+    watchers: u32,
     /// Keys of the memory and restart part
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,

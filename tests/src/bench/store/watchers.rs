@@ -7,17 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use futures::StreamExt;
 use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_proto::etcd::etcdserverpb::kv_client::KvClient;
-use keelson_proto::etcd::etcdserverpb::watch_client::WatchClient;
-use keelson_proto::etcd::etcdserverpb::watch_request::RequestUnion;
 use tokio::task::JoinSet;
-use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::Options;
 use super::cluster::Cluster;
+use super::frames::Watches;
 use super::load::noise;
 use super::table::{Bar, Table};
 
@@ -29,7 +25,7 @@ const VALUE_BYTES: usize = 1024;
 /// Mark and time at the head of a value.
 const STAMP_BYTES: usize = 16;
 /// Watchers of one connection, each with a stream of its own.
-const WATCHERS_PER_CONNECTION: usize = 10;
+const WATCHERS_PER_CONNECTION: u32 = 10;
 /// Writes/s of the first figure.
 const RATE: f64 = 50.0;
 /// Step of the search for the highest rate, and its most steps.
@@ -130,15 +126,21 @@ impl Seen {
     }
 }
 
-async fn at_rate(cluster: &Cluster, watchers: usize, rate: f64, seconds: u64) -> anyhow::Result<Seen> {
-    let channels = cluster
-        .connect(watchers.div_ceil(WATCHERS_PER_CONNECTION))
-        .await?;
+async fn at_rate(cluster: &Cluster, watchers: u32, rate: f64, seconds: u64) -> anyhow::Result<Seen> {
     let began = Instant::now();
     let mut tasks = JoinSet::new();
-    for number in 0..watchers {
-        let (stream, revision) = open(channels[number / WATCHERS_PER_CONNECTION].clone()).await?;
-        tasks.spawn(follow(stream, revision, began));
+    let url = cluster.urls().swap_remove(0);
+    let authority = url.trim_start_matches("http://").to_owned();
+    for first in (0..watchers).step_by(WATCHERS_PER_CONNECTION as usize) {
+        let count = WATCHERS_PER_CONNECTION.min(watchers - first);
+        let create = pb::WatchCreateRequest {
+            key: PREFIX.into(),
+            range_end: PREFIX_END.into(),
+            ..Default::default()
+        };
+        let mut watches = Watches::open(&authority, count, create).await?;
+        let revisions = created(&mut watches, count as usize).await?;
+        tasks.spawn(follow(watches, revisions, began));
     }
     let cpu = cluster.cpu()?;
     let writes_per_s = write(cluster, began, rate, seconds).await?;
@@ -151,7 +153,7 @@ async fn at_rate(cluster: &Cluster, watchers: usize, rate: f64, seconds: u64) ->
     };
     let ended = async {
         while let Some(one) = tasks.join_next().await {
-            let (wrong, late) = one.context("a watcher")??;
+            let (wrong, late) = one.context("a connection's watchers")??;
             seen.events += late.len() as u64;
             seen.wrong += wrong;
             seen.late_us.extend(late);
@@ -168,62 +170,53 @@ async fn at_rate(cluster: &Cluster, watchers: usize, rate: f64, seconds: u64) ->
     Ok(seen)
 }
 
-/// A watcher, and the revision it starts after.
-async fn open(channel: Channel) -> anyhow::Result<(Streaming<pb::WatchResponse>, i64)> {
-    let create = pb::WatchCreateRequest {
-        key: PREFIX.into(),
-        range_end: PREFIX_END.into(),
-        ..Default::default()
-    };
-    let request = pb::WatchRequest {
-        request_union: Some(RequestUnion::CreateRequest(create)),
-    };
-    // The stream stays open: nothing more is asked.
-    let requests = futures::stream::iter([request]).chain(futures::stream::pending());
-    let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
-    let mut stream = client.watch(requests).await.context("watch")?.into_inner();
-    let created = stream
-        .message()
-        .await
-        .context("watch")?
-        .context("the watch ended")?;
-    ensure!(
-        created.created && !created.canceled,
-        "a watch was refused: {}",
-        created.cancel_reason
-    );
-    Ok((stream, created.header.map_or(0, |header| header.revision)))
+/// Waits until all watches of a connection are there; gives the revision each starts after.
+async fn created(watches: &mut Watches, count: usize) -> anyhow::Result<Vec<i64>> {
+    let mut revisions = vec![0; count];
+    let mut refused = None;
+    while refused.is_none() && revisions.contains(&0) {
+        let mut visit = |number: usize, response: pb::WatchResponse| {
+            if !response.created || response.canceled {
+                refused = Some(response.cancel_reason);
+            } else if let Some(revision) = revisions.get_mut(number) {
+                *revision = response.header.map_or(0, |header| header.revision);
+            }
+        };
+        watches.read(&mut visit).await?;
+    }
+    match refused {
+        Some(reason) => bail!("a watch was refused: {reason}"),
+        None => Ok(revisions),
+    }
 }
 
-/// Follows a stream to the last write. Nothing else is written, so the next event always has the next revision: gives
-/// how many events were wrong by that, and how late each was.
+/// Follows a connection's watches to the last write. Nothing else is written, so the next event of a watch always has
+/// the next revision: gives how many events were wrong by that, and how late each was.
 async fn follow(
-    mut stream: Streaming<pb::WatchResponse>,
-    mut revision: i64,
+    mut watches: Watches,
+    mut revisions: Vec<i64>,
     began: Instant,
 ) -> anyhow::Result<(u64, Vec<u32>)> {
-    let mut wrong = 0_u64;
+    let (mut wrong, mut ended, mut unreadable) = (0_u64, 0, 0_u64);
     let mut late_us = Vec::new();
-    loop {
-        let message = stream
-            .message()
-            .await
-            .context("watch")?
-            .context("the watch ended")?;
-        if message.canceled {
-            bail!("a watch was cancelled: {}", message.cancel_reason);
-        }
-        for event in &message.events {
-            let kv = event.kv.as_ref().context("an event without a pair")?;
-            wrong += kv.mod_revision.abs_diff(revision + 1);
-            revision = kv.mod_revision;
-            let (last, put) = stamp_of(&kv.value).context("a value without a stamp")?;
-            late_us.push(u32::try_from(began.elapsed().saturating_sub(put).as_micros()).unwrap_or(u32::MAX));
-            if last {
-                return Ok((wrong, late_us));
+    while ended < revisions.len() {
+        let mut visit = |number: usize, response: pb::WatchResponse| {
+            wrong += u64::from(response.canceled);
+            let now = began.elapsed();
+            for kv in response.events.iter().filter_map(|event| event.kv.as_ref()) {
+                let Some(((last, put), revision)) = stamp_of(&kv.value).zip(revisions.get_mut(number)) else {
+                    unreadable += 1;
+                    continue;
+                };
+                wrong += kv.mod_revision.abs_diff(*revision + 1);
+                *revision = kv.mod_revision;
+                late_us.push(u32::try_from(now.saturating_sub(put).as_micros()).unwrap_or(u32::MAX));
+                ended += usize::from(last);
             }
-        }
+        };
+        watches.read(&mut visit).await?;
     }
+    Ok((wrong + unreadable, late_us))
 }
 
 /// Writes at a rate, each when it is due, and one more at the end; gives the rate at which they were answered.
