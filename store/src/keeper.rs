@@ -63,8 +63,14 @@ impl Work {
         if !may_reclaim {
             return Ok(false);
         }
+        if self.shared.state.read().compacted() > self.backend.meta().compacted {
+            self.flush(true)?;
+        }
         // Under the lock, so that no reader finds a block missing that the state still names.
         let mut state = self.shared.state.write();
+        if state.compacted() > self.backend.meta().compacted {
+            return Ok(true);
+        }
         let Some(job) = state.reclaim_job() else {
             return Ok(false);
         };
@@ -203,7 +209,10 @@ pub fn spawn(
 
 fn keep(work: &mut Work, may_reclaim: bool) {
     let mut step = || -> Result<(), ReadError> {
+        let started = std::time::Instant::now();
         work.flush(false)?;
+        let took = started.elapsed().as_secs_f64();
+        work.shared.metrics.backend_commit.observe(took);
         while work.compact(may_reclaim)? {
             work.flush(false)?;
         }
@@ -212,7 +221,7 @@ fn keep(work: &mut Work, may_reclaim: bool) {
     if let Err(error) = step() {
         // Records stay in memory and in the log; the next wake tries again, and writers wait when it is too much.
         tracing::error!(%error, "the state engine cannot be written");
-        std::thread::sleep(crate::limits::DISK_RETRY);
+        std::thread::sleep(std::time::Duration::from_millis(crate::limits::DISK_RETRY_MS));
     }
 }
 

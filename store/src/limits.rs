@@ -1,7 +1,5 @@
 //! Bounds of one member: requests, streams, queues.
 
-use std::time::Duration;
-
 /// Longest encoded request; larger ones are refused with etcd's text.
 pub const REQUEST_BYTES_MAX: usize = 3 << 19;
 /// Room for gRPC and transaction overhead above the request itself.
@@ -16,8 +14,10 @@ pub const WATCH_QUEUE_EVENTS_MAX: usize = 1_024;
 pub const WATCH_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Watchers of one stream.
 pub const WATCHERS_PER_STREAM_MAX: usize = 100_000;
-/// Client connections.
+/// Client connections of one listener; fewer where the process may open fewer files.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Files that connections leave to log, state and peers.
+pub const FILES_RESERVED: usize = 256;
 /// Streams of one HTTP/2 connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 16_384;
 /// Entries kept behind a snapshot for followers that are a little behind.
@@ -33,7 +33,7 @@ pub const LEASE_RETRY_MS: u64 = 3_000;
 /// Free bytes below which writes are refused, so that the log's tail always has room.
 pub const DISK_RESERVE_BYTES: u64 = 8 << 20;
 /// How often a full disk is tried again.
-pub const DISK_RETRY: Duration = Duration::from_millis(200);
+pub const DISK_RETRY_MS: u64 = 200;
 /// Messages queued for one peer; more are dropped, which Raft repairs.
 pub const PEER_QUEUE_MESSAGES_MAX: usize = 4_096;
 /// Bytes of one peer frame.

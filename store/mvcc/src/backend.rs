@@ -3,6 +3,7 @@
 //! `Backend` is the engine's only writer. The sum over everything stored is kept in the same batch as the data and is
 //! compared when the engine is opened, so an engine that lost or changed anything is noticed and refilled.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::block::{self, Block, Record};
 use crate::history::BlockInfo;
 use crate::limits::BLOCK_BYTES;
 use crate::rows::{self, Dirty, Table};
+use crate::scan_ahead::scan_ahead;
 use crate::{Revision, image};
 
 /// Why stored state cannot be read.
@@ -50,6 +52,33 @@ pub struct Meta {
     /// Sum over all blocks and rows.
     #[prost(fixed64, tag = "6")]
     pub sum: u64,
+    /// CRC-32 of all the above, set by `seal`.
+    #[prost(fixed32, tag = "7")]
+    pub check: u32,
+}
+
+impl Meta {
+    /// The stored form, with its checksum: no sum over the data covers this.
+    pub fn seal(&self) -> Vec<u8> {
+        let mut whole = Self {
+            check: 0,
+            ..self.clone()
+        };
+        whole.check = crc32fast::hash(&prost::Message::encode_to_vec(&whole));
+        prost::Message::encode_to_vec(&whole)
+    }
+
+    /// Reads and checks the stored form.
+    pub fn unseal(bytes: &[u8]) -> Result<Self, ReadError> {
+        let whole: Self =
+            prost::Message::decode(bytes).map_err(|error| ReadError::damaged(error.to_string()))?;
+        if whole.seal() != bytes {
+            return Err(ReadError::damaged(
+                "what the state stands for does not match its checksum",
+            ));
+        }
+        Ok(whole)
+    }
 }
 
 /// What one flush writes; taken from the state at one applied index.
@@ -61,9 +90,10 @@ pub struct FlushJob {
     pub rows: Dirty,
 }
 
-/// Blocks to rewrite and which of their records are still held.
-#[derive(Debug)]
+/// One step of reclaiming: lists of dead records to store, blocks to rewrite.
+#[derive(Debug, Default)]
 pub struct ReclaimJob {
+    pub dead: Vec<(Revision, Vec<Revision>)>,
     pub blocks: Vec<Revision>,
 }
 
@@ -96,9 +126,7 @@ impl Backend {
         let mut sum = self.meta.sum;
         let blocks = put_blocks(&job.records, &mut batch, &mut sum);
         for (key, value) in job.rows.clone().into_rows() {
-            if let Some(old) = self.engine.get(&key)? {
-                sum = sum.wrapping_sub(sum_of(&key, &old));
-            }
+            sum = sum.wrapping_sub(self.stored_sum(&key)?);
             match value {
                 Some(value) => {
                     sum = sum.wrapping_add(sum_of(&key, &value));
@@ -117,7 +145,8 @@ impl Backend {
         Ok(blocks)
     }
 
-    /// Rewrites blocks without the records `holds` denies.
+    /// Stores lists of dead records, and rewrites blocks without the records `holds` denies. Those must be dead by a
+    /// compaction the stored meta knows of: see `Mvcc::reclaim_job`.
     pub fn reclaim(
         &mut self,
         job: &ReclaimJob,
@@ -127,7 +156,17 @@ impl Backend {
         let mut sum = self.meta.sum;
         let mut kept = Vec::new();
         let mut new = Vec::new();
+        for (first, dead) in &job.dead {
+            let key = rows::dead_key(*first);
+            sum = sum.wrapping_sub(self.stored_sum(&key)?);
+            let list = rows::encode_dead(dead);
+            sum = sum.wrapping_add(sum_of(&key, &list));
+            batch.put(key, list);
+        }
         for (number, first) in job.blocks.iter().enumerate() {
+            let list = rows::dead_key(*first);
+            sum = sum.wrapping_sub(self.stored_sum(&list)?);
+            batch.delete(list);
             let key = rows::block_key(*first);
             let stored = self
                 .engine
@@ -165,6 +204,12 @@ impl Backend {
         Ok(self.engine.flush()?)
     }
 
+    /// A stored pair's share of the sum; 0 for none.
+    fn stored_sum(&self, key: &[u8]) -> Result<u64, ReadError> {
+        let stored = self.engine.get(key)?;
+        Ok(stored.map_or(0, |value| sum_of(key, &value)))
+    }
+
     fn is_next_block(&self, first: Revision, next: Revision) -> bool {
         let mut found = None;
         let mut from = rows::block_key(first);
@@ -177,7 +222,7 @@ impl Backend {
     }
 
     fn commit(&mut self, mut batch: Batch, meta: Meta) -> Result<(), ReadError> {
-        batch.put(vec![rows::META], prost::Message::encode_to_vec(&meta));
+        batch.put(vec![rows::META], meta.seal());
         self.engine.apply(batch)?;
         self.meta = meta;
         Ok(())
@@ -233,21 +278,20 @@ pub fn sum_of(key: &[u8], value: &[u8]) -> u64 {
 pub fn read_meta(engine: &dyn Engine) -> Result<Option<Meta>, ReadError> {
     match engine.get(&[rows::META])? {
         None => Ok(None),
-        Some(bytes) => prost::Message::decode(bytes)
-            .map(Some)
-            .map_err(|error| ReadError::damaged(error.to_string())),
+        Some(bytes) => Meta::unseal(&bytes).map(Some),
     }
 }
 
-/// Reads everything once, in order, and checks it against the sum.
+/// Reads everything once, in order, and checks it against the sum. Blocks come with their lists of dead records.
 pub fn read_all(
     engine: &dyn Engine,
     meta: &Meta,
     mut row: impl FnMut(Table, &[u8], Bytes) -> Result<(), String>,
-    mut visit_block: impl FnMut(Revision, u32, Vec<(Revision, Record)>) -> Result<(), String>,
+    mut visit_block: impl FnMut(Revision, u32, Vec<(Revision, Record)>, Vec<Revision>),
 ) -> Result<(), ReadError> {
     let mut sum = 0u64;
     let mut failed = None;
+    let mut dead = read_dead(engine, &mut sum)?;
     let mut visit = |key: &[u8], value: Bytes| {
         sum = sum.wrapping_add(sum_of(key, &value));
         let outcome = if key[0] == rows::BLOCK {
@@ -256,7 +300,8 @@ pub fn read_all(
                 .ok_or_else(|| "a block's key is wrong".to_owned())
                 .and_then(|first| {
                     let records = Block::new(value)?.records().collect::<Result<_, _>>()?;
-                    visit_block(first, length, records)
+                    visit_block(first, length, records, dead.remove(&first).unwrap_or_default());
+                    Ok(())
                 })
         } else {
             match Table::parse(key) {
@@ -264,11 +309,13 @@ pub fn read_all(
                 None => Err("a key has no meaning".to_owned()),
             }
         };
-        failed = outcome.err();
+        if let Err(what) = outcome {
+            failed.get_or_insert(what);
+        }
         failed.is_none()
     };
-    engine.scan(&[rows::BLOCK], &[rows::BLOCK + 1], &mut visit)?;
-    engine.scan(&[rows::ROW], &[rows::ROW + 1], &mut visit)?;
+    scan_ahead(engine, &[rows::BLOCK], &[rows::BLOCK + 1], &mut visit)?;
+    scan_ahead(engine, &[rows::ROW], &[rows::ROW + 1], &mut visit)?;
     if let Some(what) = failed {
         return Err(ReadError::damaged(what));
     }
@@ -278,6 +325,24 @@ pub fn read_all(
         ));
     }
     Ok(())
+}
+
+/// The lists of dead records, by block; adds their share of the sum.
+pub fn read_dead(engine: &dyn Engine, sum: &mut u64) -> Result<BTreeMap<Revision, Vec<Revision>>, ReadError> {
+    let mut dead = BTreeMap::new();
+    let mut failed = None;
+    engine.scan(&[rows::DEAD], &[rows::DEAD + 1], &mut |key, value| {
+        *sum = sum.wrapping_add(sum_of(key, &value));
+        let first = Revision::from_bytes(&key[1..]).ok_or_else(|| "a list's key is wrong".to_owned());
+        match first.and_then(|first| Ok((first, rows::decode_dead(&value)?))) {
+            Ok((first, list)) => {
+                dead.insert(first, list);
+            }
+            Err(what) => failed = Some(what),
+        }
+        failed.is_none()
+    })?;
+    failed.map_or(Ok(dead), |what| Err(ReadError::damaged(what)))
 }
 
 /// Fills an empty engine from an image file; gives what it now stands for.

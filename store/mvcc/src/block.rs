@@ -74,17 +74,28 @@ impl Block {
 
     /// The record of a revision.
     pub fn get(&self, revision: Revision) -> Result<Option<Record>, String> {
+        self.find(revision).map(|number| self.record(number)).transpose()
+    }
+
+    /// The pair of a revision as it is stored: an encoded `mvccpb.KeyValue`, checked.
+    pub fn stored(&self, revision: Revision) -> Result<Option<Bytes>, String> {
+        self.find(revision)
+            .map(|number| self.bytes_of(number))
+            .transpose()
+    }
+
+    fn find(&self, revision: Revision) -> Option<usize> {
         let mut low = 0;
         let mut high = self.count;
         while low < high {
             let middle = usize::midpoint(low, high);
             match self.revision(middle).0.cmp(&revision) {
-                std::cmp::Ordering::Equal => return self.record(middle).map(Some),
+                std::cmp::Ordering::Equal => return Some(middle),
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
             }
         }
-        Ok(None)
+        None
     }
 
     /// All records, in order.
@@ -104,7 +115,7 @@ impl Block {
         (Revision::new(main as i64, sub & !TOMBSTONE), sub & TOMBSTONE != 0)
     }
 
-    fn record(&self, number: usize) -> Result<Record, String> {
+    fn bytes_of(&self, number: usize) -> Result<Bytes, String> {
         let length = |number: usize| self.word(4 + ELEMENT_BYTES * number + 12) as usize;
         let start = 4 + ELEMENT_BYTES * self.count + (0..number).map(length).sum::<usize>();
         let end = start + length(number);
@@ -112,14 +123,18 @@ impl Block {
             return Err("a record lies outside its block".to_owned());
         }
         let stored = self.bytes.slice(start..end);
-        let (revision, tombstone) = self.revision(number);
         if crc32fast::hash(&stored) != self.word(4 + ELEMENT_BYTES * number + 16) {
             return Err(format!(
                 "the record of revision {} does not match its checksum",
-                revision.main
+                self.revision(number).0.main
             ));
         }
-        let kv = KeyValue::decode(stored).map_err(|error| error.to_string())?;
+        Ok(stored)
+    }
+
+    fn record(&self, number: usize) -> Result<Record, String> {
+        let (_, tombstone) = self.revision(number);
+        let kv = KeyValue::decode(self.bytes_of(number)?).map_err(|error| error.to_string())?;
         Ok(Record { kv, tombstone })
     }
 }

@@ -122,6 +122,16 @@ pub struct MemberChange {
     pub kind: i32,
     #[prost(message, optional, tag = "4")]
     pub member: Option<pb::Member>,
+    /// Changes of other members that take effect together with this one, by joint consensus.
+    #[prost(message, repeated, tag = "5")]
+    pub with: Vec<MemberChange>,
+}
+
+impl MemberChange {
+    /// This change and those that come with it.
+    pub fn steps(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.with)
+    }
 }
 
 /// What happens to a member.

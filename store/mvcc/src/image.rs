@@ -28,6 +28,8 @@ const OWN_META: &[u8] = b"meta";
 pub struct Snapshot {
     pub meta: Meta,
     rows: BTreeMap<Table, Vec<(Vec<u8>, Bytes)>>,
+    /// Records in blocks that are no longer part of history.
+    dead: BTreeMap<Revision, Vec<Revision>>,
 }
 
 impl Snapshot {
@@ -41,7 +43,8 @@ impl Snapshot {
             }
             true
         })?;
-        Ok(Self { meta, rows })
+        let dead = backend::read_dead(engine, &mut 0)?;
+        Ok(Self { meta, rows, dead })
     }
 
     /// Writes the image's buckets.
@@ -56,7 +59,7 @@ impl Snapshot {
                     .flatten()
                     .map(|(key, value)| (&key[..], &value[..])),
             );
-            let own = (table == Table::Keelson).then(|| self.meta.encode_to_vec());
+            let own = (table == Table::Keelson).then(|| self.meta.seal());
             if let Some(own) = &own {
                 rows.push((OWN_META, own));
             }
@@ -68,13 +71,15 @@ impl Snapshot {
         self.write_meta(writer)?;
         writer.bucket(KEY_BUCKET.as_bytes())?;
         let mut failed = None;
-        engine.scan(&[rows::BLOCK], &[rows::BLOCK + 1], &mut |_, stored| match self
-            .write_block(stored, writer)
-        {
-            Ok(more) => more,
-            Err(error) => {
-                failed = Some(error);
-                false
+        engine.scan(&[rows::BLOCK], &[rows::BLOCK + 1], &mut |key, stored| {
+            let first = Revision::from_bytes(&key[1..]).unwrap_or_default();
+            let dead = self.dead.get(&first).map_or(&[][..], Vec::as_slice);
+            match self.write_block(stored, dead, writer) {
+                Ok(more) => more,
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
             }
         })?;
         failed.map_or(Ok(()), Err)
@@ -90,7 +95,7 @@ impl Snapshot {
         writer.put(b"term", &self.meta.applied_term.to_be_bytes())
     }
 
-    fn write_block(&self, stored: Bytes, writer: &mut Writer) -> Result<bool, DiskError> {
+    fn write_block(&self, stored: Bytes, dead: &[Revision], writer: &mut Writer) -> Result<bool, DiskError> {
         let damaged = |what: String| DiskError::Engine {
             step: "read",
             path: "the state".into(),
@@ -101,6 +106,9 @@ impl Snapshot {
             let (revision, record) = record.map_err(damaged)?;
             if revision.main > self.meta.revision {
                 return Ok(false);
+            }
+            if dead.binary_search(&revision).is_ok() {
+                continue;
             }
             let value = stored_form(&record).encode_to_vec();
             writer.put(&revision.to_etcd_bytes(record.tombstone), &value)?;
@@ -128,9 +136,7 @@ impl Source<'_> {
                 Ok(())
             })?;
         let Some(bytes) = found else { return Ok(None) };
-        Meta::decode(&bytes[..])
-            .map(Some)
-            .map_err(|error| ReadError::damaged(error.to_string()))
+        Meta::unseal(&bytes).map(Some)
     }
 
     /// Fills an empty engine.
@@ -173,7 +179,7 @@ impl Source<'_> {
         }
         meta.sum = loader.sum;
         let mut batch = std::mem::take(&mut loader.batch);
-        batch.put(vec![rows::META], meta.encode_to_vec());
+        batch.put(vec![rows::META], meta.seal());
         engine.apply(batch)?;
         Ok(meta)
     }

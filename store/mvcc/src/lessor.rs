@@ -7,10 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lease::Leases;
 
+/// When a lease ends, and when it is looked at next: its end, or later when its revocation is under way.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    deadline: u64,
+    queued: u64,
+}
+
 /// Expiry of all leases, on the leader. Times are milliseconds of a monotonic clock.
 #[derive(Debug, Default)]
 pub struct Lessor {
-    deadlines: BTreeMap<i64, u64>,
+    due: BTreeMap<i64, Due>,
     queue: BTreeSet<(u64, i64)>,
     leading: bool,
 }
@@ -33,7 +40,7 @@ impl Lessor {
     /// Is no longer responsible.
     pub fn demote(&mut self) {
         self.leading = false;
-        self.deadlines.clear();
+        self.due.clear();
         self.queue.clear();
     }
 
@@ -51,19 +58,20 @@ impl Lessor {
 
     /// A lease is gone.
     pub fn forget(&mut self, id: i64) {
-        if let Some(deadline) = self.deadlines.remove(&id) {
-            self.queue.remove(&(deadline, id));
+        if let Some(due) = self.due.remove(&id) {
+            self.queue.remove(&(due.queued, id));
         }
     }
 
     /// Seconds left, rounded up; `None` for an unknown lease, 0 or less once it has expired.
     pub fn remaining_s(&self, id: i64, now_ms: u64) -> Option<i64> {
-        let deadline = i64::try_from(*self.deadlines.get(&id)?).unwrap_or(i64::MAX);
+        let deadline = i64::try_from(self.due.get(&id)?.deadline).unwrap_or(i64::MAX);
         let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
         Some((deadline - now + 999).div_euclid(1000))
     }
 
-    /// Up to `count` expired leases; each is given again `retry_ms` later if it is still there.
+    /// Up to `count` expired leases; each is given again `retry_ms` later if it is still there. Its end stays where it
+    /// was: what is being revoked must not be kept alive.
     pub fn expired(&mut self, now_ms: u64, count: usize, retry_ms: u64) -> Vec<i64> {
         let due: Vec<(u64, i64)> = self
             .queue
@@ -71,10 +79,12 @@ impl Lessor {
             .take(count)
             .copied()
             .collect();
-        for (deadline, id) in &due {
-            self.queue.remove(&(*deadline, *id));
+        for (queued, id) in &due {
+            self.queue.remove(&(*queued, *id));
             self.queue.insert((now_ms + retry_ms, *id));
-            self.deadlines.insert(*id, now_ms + retry_ms);
+            if let Some(due) = self.due.get_mut(id) {
+                due.queued = now_ms + retry_ms;
+            }
         }
         due.into_iter().map(|(_, id)| id).collect()
     }
@@ -86,8 +96,9 @@ impl Lessor {
 
     fn set(&mut self, id: i64, deadline: u64) {
         self.forget(id);
-        self.deadlines.insert(id, deadline);
-        self.queue.insert((deadline, id));
+        let queued = deadline;
+        self.due.insert(id, Due { deadline, queued });
+        self.queue.insert((queued, id));
     }
 }
 
@@ -112,6 +123,7 @@ mod tests {
         lessor.renew(7, 5, 4_999);
         assert!(lessor.expired(5_000, 10, 500).is_empty());
         assert_eq!(lessor.expired(9_999, 10, 500), [8, 7]);
+        assert_eq!(lessor.remaining_s(7, 9_999), Some(0), "it is being revoked");
         assert!(lessor.expired(10_000, 10, 500).is_empty());
         lessor.forget(8);
         assert_eq!(lessor.expired(10_600, 10, 500), [7]);

@@ -25,6 +25,7 @@ pub mod members;
 pub mod range;
 pub mod revision;
 pub mod rows;
+mod scan_ahead;
 pub mod state;
 pub mod txn;
 pub mod validate;

@@ -12,6 +12,8 @@ pub const UNFLUSHED_BYTES_MAX: usize = 32 << 20;
 pub const COMPACT_STEP_RECORDS: usize = 2_000;
 /// Blocks one reclaiming step rewrites while it holds the state.
 pub const RECLAIM_STEP_BLOCKS: usize = 16;
+/// Lists of dead records one reclaiming step stores while it holds the state.
+pub const RECLAIM_STEP_LISTS: usize = 256;
 /// Longest lease, in seconds (etcd's bound).
 pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
 /// Members that do not vote (etcd's bound).

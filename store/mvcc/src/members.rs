@@ -25,7 +25,7 @@ struct Stored {
 }
 
 /// Members by id.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Members {
     members: BTreeMap<u64, pb::Member>,
     removed: BTreeSet<u64>,
@@ -55,6 +55,18 @@ impl Members {
 
     /// Whether a change may be proposed.
     pub fn check(&self, change: &MemberChange) -> Result<(), ApiError> {
+        if change.with.is_empty() {
+            return self.check_step(change);
+        }
+        let mut after = self.clone();
+        for step in change.steps() {
+            after.check_step(step)?;
+            after.step(step, &mut Dirty::default());
+        }
+        Ok(())
+    }
+
+    fn check_step(&self, change: &MemberChange) -> Result<(), ApiError> {
         let Some(member) = &change.member else {
             return Err(ApiError::MemberNotFound);
         };
@@ -94,11 +106,16 @@ impl Members {
         store(&member, dirty);
     }
 
-    pub(crate) fn change(&mut self, change: MemberChange, dirty: &mut Dirty) {
-        let kind = change.kind();
-        let Some(member) = change.member else { return };
-        match kind {
-            MemberChangeKind::Add => self.add(member, dirty),
+    pub(crate) fn change(&mut self, change: &MemberChange, dirty: &mut Dirty) {
+        for step in change.steps() {
+            self.step(step, dirty);
+        }
+    }
+
+    fn step(&mut self, change: &MemberChange, dirty: &mut Dirty) {
+        let Some(member) = &change.member else { return };
+        match change.kind() {
+            MemberChangeKind::Add => self.add(member.clone(), dirty),
             MemberChangeKind::Promote => {
                 if let Some(known) = self.members.get_mut(&member.id) {
                     known.is_learner = false;

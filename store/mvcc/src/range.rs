@@ -3,15 +3,18 @@
 //! `plan` needs the state only for the index walk; `Plan::finish` reads records without it, so a long range holds up
 //! no writer. A place that went stale in between (its block was rewritten) is looked up again.
 
+use std::sync::Arc;
+
 use keelson_proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_proto::etcd::etcdserverpb::{RangeRequest, RangeResponse};
 use keelson_proto::etcd::mvccpb::KeyValue;
 use keelson_store_disk::Engine;
 
 use crate::backend::ReadError;
+use crate::block::Record;
 use crate::command::header;
 use crate::error::Failure;
-use crate::history::{Fetcher, Place};
+use crate::history::{Fetcher, Pair, Place};
 use crate::key_index::Version;
 use crate::{ApiError, Mvcc, Revision};
 
@@ -148,36 +151,40 @@ impl Mvcc {
 }
 
 impl Plan {
-    /// Reads the records. `relocate` is asked for a record that moved since the plan was made; `None` from it means the
-    /// revision was compacted meanwhile.
+    /// Reads the records and makes the answer. `relocate` is asked for a record that moved since the plan was made;
+    /// `None` from it means the revision was compacted meanwhile.
     pub fn finish(
         self,
         engine: &dyn Engine,
         relocate: &mut dyn FnMut(Revision) -> Option<Place>,
     ) -> Result<RangeResponse, Failure> {
+        self.read(engine, relocate)?.into_response()
+    }
+
+    /// As `finish`, with pairs as they are stored wherever nobody needs to look into them.
+    pub fn read(
+        self,
+        engine: &dyn Engine,
+        relocate: &mut dyn FnMut(Revision) -> Option<Place>,
+    ) -> Result<Found, Failure> {
+        let mut found = Found {
+            revision: self.revision,
+            count: self.count,
+            more: self.more,
+            pairs: read_pairs(&self.items, engine, relocate)?,
+        };
         let request = &self.request;
-        let mut fetcher = Fetcher::new(engine);
-        let mut kvs = Vec::with_capacity(self.items.len());
-        for (revision, place) in self.items {
-            let mut found = fetcher.fetch(revision, place)?;
-            for _ in 0..RELOCATIONS_MAX {
-                if found.is_some() {
-                    break;
-                }
-                let place = relocate(revision).ok_or(ApiError::Compacted)?;
-                fetcher = Fetcher::new(engine);
-                found = fetcher.fetch(revision, place)?;
-            }
-            // Its block was rewritten without it: a compaction overtook this read.
-            kvs.push(found.ok_or(ApiError::Compacted)?.kv);
+        if !self.sort_all && !request.keys_only {
+            return Ok(found);
         }
-        let mut more = self.more;
+        let pairs = found.pairs.into_iter().map(Pair::decode);
+        let mut kvs = pairs.collect::<Result<Vec<KeyValue>, ReadError>>()?;
         if self.sort_all {
             sort(&mut kvs, request);
             let limit = usize::try_from(request.limit).unwrap_or(0);
             if limit > 0 && kvs.len() > limit {
                 kvs.truncate(limit);
-                more = true;
+                found.more = true;
             }
         }
         if request.keys_only {
@@ -185,13 +192,59 @@ impl Plan {
                 kv.value = bytes::Bytes::new();
             }
         }
+        let decoded = |kv| Pair::Decoded(Arc::new(Record { kv, tombstone: false }));
+        found.pairs = kvs.into_iter().map(decoded).collect();
+        Ok(found)
+    }
+}
+
+/// What a range found.
+#[derive(Debug)]
+pub struct Found {
+    pub revision: i64,
+    pub count: i64,
+    pub more: bool,
+    pub pairs: Vec<Pair>,
+}
+
+impl Found {
+    /// The answer, with the revision alone in its header.
+    pub fn into_response(self) -> Result<RangeResponse, Failure> {
+        let kvs = self.pairs.into_iter().map(Pair::decode);
         Ok(RangeResponse {
             header: header(self.revision),
-            kvs,
-            more,
+            kvs: kvs.collect::<Result<_, ReadError>>()?,
+            more: self.more,
             count: self.count,
         })
     }
+}
+
+/// Reads in order of revisions, so that each block is read once, whatever the order of its keys.
+fn read_pairs(
+    items: &[(Revision, Place)],
+    engine: &dyn Engine,
+    relocate: &mut dyn FnMut(Revision) -> Option<Place>,
+) -> Result<Vec<Pair>, Failure> {
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_unstable_by_key(|number| items[*number].0);
+    let mut fetcher = Fetcher::new(engine);
+    let mut pairs = vec![Pair::default(); items.len()];
+    for number in order {
+        let (revision, place) = &items[number];
+        let mut found = fetcher.fetch_pair(*revision, place)?;
+        for _ in 0..RELOCATIONS_MAX {
+            if found.is_some() {
+                break;
+            }
+            let place = relocate(*revision).ok_or(ApiError::Compacted)?;
+            fetcher = Fetcher::new(engine);
+            found = fetcher.fetch_pair(*revision, &place)?;
+        }
+        // Its block was rewritten without it: a compaction overtook this read.
+        pairs[number] = found.ok_or(ApiError::Compacted)?;
+    }
+    Ok(pairs)
 }
 
 fn passes(request: &RangeRequest, version: &Version) -> bool {

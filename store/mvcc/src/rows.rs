@@ -10,6 +10,8 @@ use crate::Revision;
 
 /// First byte of a block's key.
 pub const BLOCK: u8 = b'b';
+/// First byte of the key of a block's list of dead records.
+pub const DEAD: u8 = b'd';
 /// First byte of the meta key.
 pub const META: u8 = b'm';
 /// First byte of a row's key.
@@ -79,6 +81,29 @@ pub fn block_key(first: Revision) -> Vec<u8> {
     let mut key = vec![BLOCK];
     key.extend_from_slice(&first.to_bytes());
     key
+}
+
+/// The engine key of a block's list of dead records.
+pub fn dead_key(first: Revision) -> Vec<u8> {
+    let mut key = vec![DEAD];
+    key.extend_from_slice(&first.to_bytes());
+    key
+}
+
+/// A list of dead records as it is stored.
+pub fn encode_dead(dead: &[Revision]) -> Bytes {
+    dead.iter().flat_map(|revision| revision.to_bytes()).collect()
+}
+
+/// The reverse of `encode_dead`, in order of revisions.
+pub fn decode_dead(bytes: &[u8]) -> Result<Vec<Revision>, String> {
+    let dead: Option<Vec<Revision>> = bytes
+        .chunks(12)
+        .map(|piece| (piece.len() == 12).then(|| Revision::from_bytes(piece)).flatten())
+        .collect();
+    let mut dead = dead.ok_or("a list of dead records has a wrong length")?;
+    dead.sort_unstable();
+    Ok(dead)
 }
 
 /// Rows changed since they were last handed to the engine.

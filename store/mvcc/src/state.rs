@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::history::{BlockInfo, History};
 use crate::key_index::{KeyIndex, Version};
 use crate::lease::Leases;
-use crate::limits::{FLUSH_BYTES, RECLAIM_STEP_BLOCKS, UNFLUSHED_BYTES_MAX};
+use crate::limits::{FLUSH_BYTES, UNFLUSHED_BYTES_MAX};
 use crate::members::Members;
 use crate::rows::{Dirty, Table};
 use crate::watch::Hub;
@@ -73,10 +73,7 @@ impl Mvcc {
                 rows.push((table, key.to_vec(), value));
                 Ok(())
             },
-            |first, bytes, records| {
-                state.restore_block(first, bytes, records);
-                Ok(())
-            },
+            |first, bytes, records, dead| state.restore_block(first, bytes, records, dead),
         )?;
         for (table, key, value) in rows {
             state
@@ -95,17 +92,20 @@ impl Mvcc {
         Ok(state)
     }
 
-    fn restore_block(&mut self, first: Revision, bytes: u32, records: Vec<(Revision, Record)>) {
-        let count = records.len() as u32;
-        self.history.add_block(
-            first,
-            BlockInfo {
-                records: count,
-                live: count,
-                bytes,
-            },
-        );
-        for (modified, record) in records {
+    fn restore_block(
+        &mut self,
+        first: Revision,
+        bytes: u32,
+        records: Vec<(Revision, Record)>,
+        dead: Vec<Revision>,
+    ) {
+        let info = BlockInfo {
+            records: records.len() as u32,
+            live: (records.len() - dead.len()) as u32,
+            bytes,
+        };
+        let alive = |revision: &Revision| dead.binary_search(revision).is_err();
+        for (modified, record) in records.into_iter().filter(|(revision, _)| alive(revision)) {
             let version = if record.tombstone {
                 Version {
                     modified,
@@ -123,6 +123,7 @@ impl Mvcc {
             self.leases
                 .attach(&key, if record.tombstone { 0 } else { record.kv.lease });
         }
+        self.history.restore_block(first, info, dead);
     }
 
     fn restore_row(&mut self, table: Table, key: &[u8], value: Bytes) -> Result<(), String> {
@@ -265,7 +266,7 @@ impl Mvcc {
         self.advance(index, term);
         self.conf_state = conf_state;
         if let Some(change) = change {
-            self.members.change(change, &mut self.dirty);
+            self.members.change(&change, &mut self.dirty);
         }
         Response::Members(self.revision, self.members.list())
     }
@@ -330,7 +331,7 @@ impl Mvcc {
 
     /// A job was written.
     pub fn flushed(&mut self, job: &FlushJob, blocks: &[(Revision, BlockInfo)]) {
-        self.history.flushed(job.upto, blocks);
+        self.history.flushed(job.upto, &job.records, blocks);
     }
 
     /// A job could not be written: its rows are due again.
@@ -338,10 +339,10 @@ impl Mvcc {
         self.dirty.put_back(job.rows);
     }
 
-    /// Blocks worth rewriting.
+    /// The next step of rewriting blocks with many dead records. It may be done only when the engine knows of the
+    /// compaction at `compacted`: a crash must not leave records missing that an older meta promises.
     pub fn reclaim_job(&self) -> Option<ReclaimJob> {
-        let blocks = self.history.sparse(RECLAIM_STEP_BLOCKS);
-        (!blocks.is_empty()).then_some(ReclaimJob { blocks })
+        self.history.reclaim_job()
     }
 
     /// Whether a record is still part of history, for `Backend::reclaim`.
@@ -349,9 +350,9 @@ impl Mvcc {
         self.index.holds(key, revision)
     }
 
-    /// Blocks were rewritten.
+    /// A step of reclaiming was done.
     pub fn reclaimed(&mut self, job: &ReclaimJob, blocks: &[(Revision, BlockInfo)]) {
-        self.history.rewritten(&job.blocks, blocks);
+        self.history.reclaimed(job, blocks);
     }
 
     /// Writes everything to the engine at once: for simulation, tests and the end of the process.
@@ -375,7 +376,7 @@ impl Mvcc {
             revision: self.revision,
             compacted: self.compacted,
             conf_state: self.conf_state.clone(),
-            sum: 0,
+            ..Meta::default()
         }
     }
 }

@@ -50,8 +50,40 @@ impl Interest {
 pub struct Events {
     pub revision: i64,
     pub list: Vec<Event>,
+    /// Bytes they take in a queue, about.
+    pub bytes: usize,
+    encoded: OnceLock<Bytes>,
+}
+
+/// Tag of `WatchResponse.events`.
+const EVENTS_TAG: u32 = 11;
+/// What an event takes besides keys and values.
+const EVENT_OVERHEAD_BYTES: usize = 64;
+
+impl Events {
+    fn new(revision: i64, list: Vec<Event>) -> Self {
+        let pair = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+        let sizes = list
+            .iter()
+            .map(|event| pair(&event.kv) + pair(&event.prev_kv) + EVENT_OVERHEAD_BYTES);
+        Self {
+            revision,
+            bytes: sizes.sum(),
+            list,
+            encoded: OnceLock::new(),
+        }
+    }
+
     /// The events as fields of a `WatchResponse`, encoded by the first who needs them.
-    pub encoded: OnceLock<Bytes>,
+    pub fn encoded(&self) -> &Bytes {
+        self.encoded.get_or_init(|| {
+            let mut buffer = Vec::with_capacity(self.bytes);
+            for event in &self.list {
+                prost::encoding::message::encode(EVENTS_TAG, event, &mut buffer);
+            }
+            buffer.into()
+        })
+    }
 }
 
 /// Where a stream's watchers get their events. Called while the state is locked: it must not wait.
@@ -129,6 +161,23 @@ impl Hub {
         self.forget_if_empty(interest);
     }
 
+    /// Removes all watchers of an outlet, one walk for each of their interests.
+    pub fn leave_all<'a>(
+        &mut self,
+        interests: impl IntoIterator<Item = &'a Interest>,
+        outlet: &Arc<dyn Outlet>,
+    ) {
+        for interest in interests {
+            let Some(group) = self.groups.get_mut(interest) else {
+                continue;
+            };
+            let before = group.len();
+            group.retain(|watcher| !Arc::ptr_eq(&watcher.outlet, outlet));
+            self.watchers -= before - group.len();
+            self.forget_if_empty(interest);
+        }
+    }
+
     /// Makes every watcher lag: the state is being replaced by a newer one, whose history they read.
     pub fn dismiss(&mut self) {
         for watcher in self.groups.values().flatten() {
@@ -176,11 +225,7 @@ impl Hub {
                 }
                 list.push(event(change.kv.clone(), change.tombstone, prev_kv));
             }
-            let events = Arc::new(Events {
-                revision,
-                list,
-                encoded: OnceLock::new(),
-            });
+            let events = Arc::new(Events::new(revision, list));
             if let Some(group) = self.groups.get_mut(interest) {
                 let before = group.len();
                 group.retain(|watcher| watcher.outlet.push(watcher.id, &events));
@@ -291,11 +336,7 @@ impl Mvcc {
             for version in &versions[start..end] {
                 list.push(self.past_event(interest, version)?);
             }
-            batches.push(Arc::new(Events {
-                revision: main,
-                list,
-                encoded: OnceLock::new(),
-            }));
+            batches.push(Arc::new(Events::new(main, list)));
             start = end;
         }
         Ok(Missed { batches, upto })

@@ -206,9 +206,14 @@ impl<L: Log> raft::Storage for LogStorage<L> {
         Ok(self.last().max(self.truncated.0))
     }
 
-    fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
-        // The follower continues with the log after it, so the log must reach back to the snapshot.
-        let usable = self.snapshot.index >= request_index && self.snapshot.index >= self.truncated.0;
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        // The follower continues with the log after it, so the log must reach back to the snapshot. One from before the
+        // follower was added is refused by it.
+        let conf = &self.snapshot.conf_state;
+        let mut members = conf.voters.iter().chain(&conf.learners);
+        let usable = self.snapshot.index >= request_index
+            && self.snapshot.index >= self.truncated.0
+            && members.any(|member| *member == to);
         if !usable || !self.snapshot.has_file {
             self.snapshot_wanted.set(true);
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));

@@ -151,6 +151,11 @@ impl<L: Log> Node<L> {
         self.raw.raft.raft_log.committed
     }
 
+    /// What must not be forgotten, with the commit index of this moment.
+    pub fn hard_state(&self) -> HardState {
+        self.raw.raft.hard_state()
+    }
+
     /// The configuration in force.
     pub fn conf_state(&self) -> ConfState {
         self.raw.raft.prs().conf().to_conf_state()
@@ -196,6 +201,11 @@ impl<L: Log> Node<L> {
                 what: error.to_string(),
             }),
         }
+    }
+
+    /// Whether there is a leader that takes proposals, as far as this member knows.
+    pub fn takes_proposals(&self) -> bool {
+        self.check_leader().is_ok()
     }
 
     /// Proposes an entry; on a follower it is sent to the leader.
@@ -342,6 +352,13 @@ impl<L: Log> Node<L> {
         let applied = self.raw.apply_conf_change(change).ok();
         if let Some(conf_state) = &applied {
             self.raw.raft.raft_log.store.conf_state = conf_state.clone();
+            let stays = self.raw.raft.prs().get(self.raw.raft.id).is_some();
+            if self.role() == Role::Leader && !stays {
+                // RawNode cannot lead without being a member. The others learn what is committed before it steps down.
+                self.raw.raft.ping();
+                let term = self.raw.raft.term;
+                self.raw.raft.become_follower(term, 0);
+            }
         }
         applied
     }

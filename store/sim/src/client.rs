@@ -56,27 +56,43 @@ pub fn command(group: usize, call: &Call) -> Option<CommandOp> {
             prev_kv: true,
             ..Default::default()
         })),
-        Call::Swap(version, value) => {
-            let op = |request| pb::RequestOp {
-                request: Some(request),
+        Call::Swap(version, value) => Some(CommandOp::Txn(swap(group, version, value))),
+    }
+}
+
+fn op(request: Request) -> pb::RequestOp {
+    pb::RequestOp {
+        request: Some(request),
+    }
+}
+
+/// Every other one has its operations in a transaction of their own inside the first.
+fn swap(group: usize, version: i64, value: u64) -> pb::TxnRequest {
+    let mut request = pb::TxnRequest {
+        compare: vec![pb::Compare {
+            result: pb::compare::CompareResult::Equal as i32,
+            target: pb::compare::CompareTarget::Version as i32,
+            key: key(group, 0),
+            target_union: Some(pb::compare::TargetUnion::Version(version)),
+            ..Default::default()
+        }],
+        success: [0, 1]
+            .map(|place| op(Request::RequestPut(put(group, place, value))))
+            .to_vec(),
+        failure: [0, 1]
+            .map(|place| op(Request::RequestRange(range(group, place))))
+            .to_vec(),
+    };
+    if value.is_multiple_of(2) {
+        for branch in [&mut request.success, &mut request.failure] {
+            let inner = pb::TxnRequest {
+                success: std::mem::take(branch),
+                ..Default::default()
             };
-            Some(CommandOp::Txn(pb::TxnRequest {
-                compare: vec![pb::Compare {
-                    result: pb::compare::CompareResult::Equal as i32,
-                    target: pb::compare::CompareTarget::Version as i32,
-                    key: key(group, 0),
-                    target_union: Some(pb::compare::TargetUnion::Version(version)),
-                    ..Default::default()
-                }],
-                success: [0, 1]
-                    .map(|place| op(Request::RequestPut(put(group, place, value))))
-                    .to_vec(),
-                failure: [0, 1]
-                    .map(|place| op(Request::RequestRange(range(group, place))))
-                    .to_vec(),
-            }))
+            branch.push(op(Request::RequestTxn(inner)));
         }
     }
+    request
 }
 
 /// What is seen of a key.
@@ -99,7 +115,11 @@ pub fn outcome(response: Response) -> (Outcome, i64) {
         ),
         Response::Txn(txn) if txn.succeeded => (Outcome::Swapped, revision(txn.header)),
         Response::Txn(txn) => {
-            let read = |place: usize| match txn.responses.get(place).and_then(|op| op.response.as_ref()) {
+            let inner = match txn.responses.first().and_then(|op| op.response.as_ref()) {
+                Some(response_op::Response::ResponseTxn(inner)) => inner,
+                _ => &txn,
+            };
+            let read = |place: usize| match inner.responses.get(place).and_then(|op| op.response.as_ref()) {
                 Some(response_op::Response::ResponseRange(range)) => seen(range.kvs.first()),
                 other => panic!("a range was answered with {other:?}"),
             };

@@ -66,8 +66,8 @@ struct Core {
     /// Changing steps left until the crash.
     fuse: Option<u64>,
     dead: bool,
-    /// Writes that will find no room.
-    full: u32,
+    /// Whether writes find no room.
+    full: bool,
     loses_syncs: bool,
 }
 
@@ -91,7 +91,7 @@ impl SimDisk {
                 next_file: 1,
                 fuse: None,
                 dead: false,
-                full: 0,
+                full: false,
                 loses_syncs,
             })),
         }
@@ -102,14 +102,24 @@ impl SimDisk {
         self.core.lock().fuse = Some(steps);
     }
 
+    /// The machine does not stop by itself any more.
+    pub fn disarm(&self) {
+        self.core.lock().fuse = None;
+    }
+
     /// Whether the machine has stopped.
     pub fn is_dead(&self) -> bool {
         self.core.lock().dead
     }
 
-    /// The next writes find no room.
-    pub fn fill(&self, writes: u32) {
-        self.core.lock().full = writes;
+    /// From now on writes find no room, or find some again.
+    pub fn set_full(&self, full: bool) {
+        self.core.lock().full = full;
+    }
+
+    /// Whether writes find no room.
+    pub fn is_full(&self) -> bool {
+        self.core.lock().full
     }
 
     /// From now on syncs are honest.
@@ -154,7 +164,6 @@ impl SimDisk {
         }
         core.dead = false;
         core.fuse = None;
-        core.full = 0;
     }
 
     /// Flips one bit of a durable file whose name ends so; false when there is none.
@@ -348,8 +357,7 @@ impl DiskFile for SimFile {
         let mut core = self.core.lock();
         let whole = core.step()?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let full = core.full > 0;
-        core.full = core.full.saturating_sub(1);
+        let full = core.full;
         let bytes = if full { &buf[..buf.len() / 2] } else { buf };
         let file = core.file(self.number)?;
         put(&mut file.live, offset, bytes);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_store_disk::fs::{read_all, temporary};
@@ -17,10 +17,16 @@ use crate::chance::Chance;
 use crate::disk::SimDisk;
 use crate::engines::SimEngines;
 
+/// By how much a machine's clock may be fast or slow.
+pub const CLOCK_DRIFT_PER_MILLE: u64 = 20;
 /// Length of a member's tick.
 pub const TICK_MS: u64 = 100;
 /// Ticks of an election timeout.
 pub const ELECTION_TICKS: usize = 10;
+/// Few, so that followers need snapshots.
+const CATCH_UP_ENTRIES: u64 = 10;
+/// Small, so that segments are removed.
+const SEGMENT_BYTES_MAX: u64 = 4_000;
 
 /// Messages on their way out.
 #[derive(Clone, Default)]
@@ -48,6 +54,7 @@ struct SimKeeper {
     engines: Arc<SimEngines>,
     layout: Layout,
     generation: AtomicU64,
+    installed: Arc<AtomicU32>,
 }
 
 impl Keeper for SimKeeper {
@@ -67,6 +74,7 @@ impl Keeper for SimKeeper {
     }
 
     fn restore(&self, base: &SnapshotBase) -> Result<(), Fatal> {
+        self.installed.fetch_add(1, Ordering::Relaxed);
         let file = snapshot::path(&self.layout.snap, base.term, base.index);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let path = self.layout.engine(generation);
@@ -110,16 +118,27 @@ pub struct Host {
     pub flipped: bool,
     /// It refused to start.
     pub refused: bool,
+    /// Until when its disk is full.
+    pub full_until: u64,
+    /// It was removed from the cluster and stopped for good.
+    pub gone: bool,
+    /// Its start and entry at which it was last looked at.
+    pub seen: (u64, u64),
     layout: Layout,
-    /// Added to the simulation's time: clocks differ.
+    installed: Arc<AtomicU32>,
+    /// Clocks start at different times and go at different rates.
     clock_ms: u64,
+    clock_per_mille: u64,
+    next_tick: u64,
 }
 
 impl Host {
-    /// A machine with a fresh data directory of a new cluster's member.
+    /// A machine with a fresh data directory: of a member of a new cluster, or, without `members`, of one that joins the
+    /// cluster of its `peers`.
     pub fn new(
         id: u64,
         members: &[pb::Member],
+        peers: &[pb::Member],
         chance: &mut Chance,
         loses_syncs: bool,
     ) -> Result<Self, String> {
@@ -129,7 +148,8 @@ impl Host {
             cluster_id: 7,
             member_id: id,
             members: members.to_vec(),
-            peers: Vec::new(),
+            peers: peers.to_vec(),
+            restored: false,
         };
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         open::create(&shared, &layout, &genesis).map_err(|error| error.to_string())?;
@@ -143,14 +163,25 @@ impl Host {
             start_at: Some(0),
             flipped: false,
             refused: false,
+            full_until: 0,
+            gone: false,
+            seen: (0, 0),
             layout,
+            installed: Arc::default(),
             clock_ms: chance.below(100_000),
+            clock_per_mille: 1000 - CLOCK_DRIFT_PER_MILLE + chance.below(2 * CLOCK_DRIFT_PER_MILLE + 1),
+            next_tick: 0,
         })
     }
 
     /// This machine's clock.
     pub fn clock(&self, now: u64) -> u64 {
-        now + self.clock_ms
+        self.clock_ms + now * self.clock_per_mille / 1000
+    }
+
+    /// Snapshots it took from leaders.
+    pub fn installed(&self) -> u32 {
+        self.installed.load(Ordering::Relaxed)
     }
 
     /// Starts the member from the disk.
@@ -179,6 +210,7 @@ impl Host {
             engines: self.engines.clone(),
             layout: self.layout.clone(),
             generation: AtomicU64::new(generation),
+            installed: self.installed.clone(),
         };
         let settings = Settings {
             id: self.id,
@@ -188,10 +220,11 @@ impl Host {
             pre_vote: true,
             seed,
             snapshot_count: 50,
+            catch_up_entries: CATCH_UP_ENTRIES,
         };
         let member = Opened::into_member(
             settings,
-            wal,
+            wal.with_segment_bytes_max(SEGMENT_BYTES_MAX),
             base,
             &self.layout,
             shared.clone(),
@@ -222,10 +255,12 @@ impl Host {
     }
 
     /// Hands an input over and does what follows; messages that want to go out.
-    pub fn take(&mut self, input: Option<Input>) -> Result<Vec<Message>, String> {
+    pub fn take(&mut self, now: u64, input: Option<Input>) -> Result<Vec<Message>, String> {
+        let clock = self.clock(now);
         let Some(running) = &mut self.running else {
             return Ok(Vec::new());
         };
+        running.member.set_now(clock);
         if let Some(input) = input {
             running.member.take(input);
         }
@@ -233,9 +268,13 @@ impl Host {
         Ok(std::mem::take(&mut *running.outbox.0.lock()))
     }
 
-    /// One tick of the member's clock.
+    /// A tick of the member's clock, if it is due.
     pub fn tick(&mut self, now: u64) {
         let clock = self.clock(now);
+        if clock < self.next_tick {
+            return;
+        }
+        self.next_tick = clock + TICK_MS;
         if let Some(running) = &mut self.running {
             running.member.tick(clock, 1);
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_proto::etcd::mvccpb::Event;
+use keelson_proto::etcd::mvccpb::{Event, KeyValue};
 use keelson_store_mvcc::range::End;
 use keelson_store_mvcc::watch::{Events, Interest, Outlet};
 use keelson_store_mvcc::{ApiError, Mvcc};
@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 use crate::chance::Chance;
 use crate::world::Mutation;
 
+/// The type of an event that deletes.
+const DELETE: i32 = 1;
 /// Transactions a stream holds before its watcher lags.
 const QUEUE_MAX: usize = 4;
 
@@ -119,8 +121,14 @@ impl Watcher {
         }
     }
 
-    /// Continues at a member.
-    pub fn attach(&mut self, host: usize, incarnation: u64, shared: &Arc<Shared>) {
+    /// Continues at a member; `mutation` may break that.
+    pub fn attach(
+        &mut self,
+        host: usize,
+        incarnation: u64,
+        shared: &Arc<Shared>,
+        mutation: Option<Mutation>,
+    ) {
         let stream = Arc::new(Stream {
             queue: Mutex::default(),
         });
@@ -129,6 +137,8 @@ impl Watcher {
         if self.next == 0 {
             self.next = current + 1;
             self.from = current + 1;
+        } else if mutation == Some(Mutation::LateResume) {
+            self.next += 1;
         }
         if self.next > current {
             state.hub.join(&self.interest, 0, stream.clone());
@@ -183,7 +193,10 @@ impl Watcher {
             return;
         }
         self.next = events.revision + 1;
-        let list = events.list.clone();
+        let mut list = events.list.clone();
+        if mutation == Some(Mutation::MissingPrevious) {
+            list.iter_mut().for_each(|event| event.prev_kv = None);
+        }
         match mutation {
             Some(Mutation::SplitTransaction) if list.len() > 1 => {
                 for event in list {
@@ -237,8 +250,13 @@ impl Watcher {
 
 /// All transactions, as members' states have them.
 pub struct Truth {
+    /// With the pair before each change.
     transactions: BTreeMap<i64, Vec<Event>>,
     pub revision: i64,
+    /// Pairs after the last transaction.
+    pairs: BTreeMap<Bytes, KeyValue>,
+    /// The newest compaction: what a change up to here replaced may be gone.
+    compacted: i64,
 }
 
 impl Default for Truth {
@@ -253,6 +271,8 @@ impl Truth {
         Self {
             transactions: BTreeMap::new(),
             revision: 1,
+            pairs: BTreeMap::new(),
+            compacted: 0,
         }
     }
 
@@ -266,17 +286,31 @@ impl Truth {
             prev_kv: false,
         };
         let mut new = Vec::new();
+        self.compacted = self.compacted.max(state.compacted());
         while self.revision < state.revision() {
             let missed = state.missed(&everything, self.revision + 1);
             let missed = missed.map_err(|error| error.to_string())?;
             let missed = missed.map_err(|error| format!("history after {}: {error}", self.revision))?;
             for events in missed.batches {
                 new.extend(events.list.iter().cloned());
-                self.transactions.insert(events.revision, events.list.clone());
+                let list = events.list.iter().map(|event| self.follow(event.clone()));
+                let list = list.collect();
+                self.transactions.insert(events.revision, list);
             }
             self.revision = missed.upto;
         }
         Ok(new)
+    }
+
+    /// Completes a change by what was there before it.
+    fn follow(&mut self, mut event: Event) -> Event {
+        let kv = event.kv.clone().unwrap_or_default();
+        event.prev_kv = if event.r#type == DELETE {
+            self.pairs.remove(&kv.key)
+        } else {
+            self.pairs.insert(kv.key.clone(), kv)
+        };
+        event
     }
 
     /// Whether some transaction wrote this value.
@@ -310,7 +344,8 @@ impl Truth {
                     }
                     match self.owed(&watcher.interest, known, *revision) {
                         Some((owed, events)) if owed == *revision => {
-                            if !same(&events, list) {
+                            let compacted = owed <= self.compacted;
+                            if !same(&events, list, watcher.interest.prev_kv, compacted) {
                                 return Err(format!("{revision} was {events:?}, delivered as {list:?}"));
                             }
                         }
@@ -335,7 +370,7 @@ impl Truth {
 }
 
 fn wants(interest: &Interest, event: &Event) -> bool {
-    let deleted = event.r#type == 1;
+    let deleted = event.r#type == DELETE;
     let filtered = if deleted {
         interest.no_delete
     } else {
@@ -345,10 +380,15 @@ fn wants(interest: &Interest, event: &Event) -> bool {
     !filtered && End::parse(&interest.range_end).contains(&interest.key, key)
 }
 
-fn same(owed: &[&Event], list: &[Event]) -> bool {
+/// Whether events are those owed, with the pairs before them if those were asked for and are not `compacted`.
+fn same(owed: &[&Event], list: &[Event], prev_kv: bool, compacted: bool) -> bool {
     owed.len() == list.len()
-        && owed
-            .iter()
-            .zip(list)
-            .all(|(owed, event)| owed.r#type == event.r#type && owed.kv == event.kv)
+        && owed.iter().zip(list).all(|(owed, event)| {
+            let previous = if prev_kv {
+                event.prev_kv == owed.prev_kv || (compacted && event.prev_kv.is_none())
+            } else {
+                event.prev_kv.is_none()
+            };
+            owed.r#type == event.r#type && owed.kv == event.kv && previous
+        })
 }

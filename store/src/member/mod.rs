@@ -3,6 +3,7 @@
 //! `Member::process` does, in this order, what safety needs: send what may go before durability, append and fsync, send
 //! the rest, apply, answer. `driver` runs it on a thread of its own; a simulation runs many of them in one thread.
 
+mod change;
 pub mod genesis;
 pub mod open;
 pub mod shared;
@@ -18,7 +19,7 @@ use keelson_store_mvcc::ApiError;
 use keelson_store_mvcc::backend::ReadError;
 use keelson_store_mvcc::command::{Command, MemberChange, Response};
 use keelson_store_mvcc::lessor::Lessor;
-use keelson_store_raft::{LogError, Message, MessageType, Node, Role, SnapshotBase};
+use keelson_store_raft::{LogError, Message, MessageType, Node, Ready, Role, SnapshotBase};
 use tokio::sync::oneshot;
 
 pub use genesis::Genesis;
@@ -29,6 +30,9 @@ use wal_log::WalLog;
 pub type Answer = oneshot::Sender<Result<Response, ApiError>>;
 /// The answer to a read: the state may be read now.
 pub type ReadAnswer = oneshot::Sender<Result<(), ApiError>>;
+/// The answer to a keep-alive (the TTL) or to a question for a lease's seconds left; `None` when it is unknown or, for a
+/// keep-alive, has expired.
+pub type LeaseAnswer = oneshot::Sender<Result<Option<i64>, ApiError>>;
 
 /// What a member cannot survive; the process ends and a restart repairs or refuses.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +64,10 @@ pub enum Input {
     Message(Box<Message>),
     Unreachable(u64),
     SnapshotSent(u64, bool),
-    /// Keeps a lease alive; the TTL, or `None` when it is unknown or has expired. An error when not leading.
-    LeaseRenew(i64, oneshot::Sender<Result<Option<i64>, ApiError>>),
-    /// Remaining seconds of a lease.
-    LeaseRemaining(i64, oneshot::Sender<Result<Option<i64>, ApiError>>),
+    /// Keeps a lease alive. An error when not leading.
+    LeaseRenew(i64, LeaseAnswer),
+    /// Remaining seconds of a lease. An error when not leading.
+    LeaseRemaining(i64, LeaseAnswer),
     /// Hands leadership over; answered when it has moved.
     Transfer(u64, oneshot::Sender<Result<(), ApiError>>),
     /// A snapshot of the state was written.
@@ -102,6 +106,8 @@ pub struct Settings {
     pub seed: u64,
     /// Entries after which a snapshot may be taken.
     pub snapshot_count: u64,
+    /// Entries kept behind a snapshot for followers that are a little behind.
+    pub catch_up_entries: u64,
 }
 
 struct Pending {
@@ -112,13 +118,38 @@ struct Pending {
 /// A leadership transfer that is waited for: the member to lead, until when (ms), and who asked.
 type Transfer = (u64, u64, oneshot::Sender<Result<(), ApiError>>);
 
+/// What waits until this member is known to have applied all that was committed when it was asked.
+enum Read {
+    State(ReadAnswer),
+    /// The leader of that moment has applied every revocation its log holds, and nobody leads beside it: a lease that
+    /// is renewed then cannot be ended by what was decided before.
+    Renewal(i64, LeaseAnswer),
+    Remaining(i64, LeaseAnswer),
+}
+
+impl Read {
+    fn refuse(self, error: ApiError) {
+        // Whoever asked may have gone.
+        let _ = match self {
+            Self::State(answer) => answer.send(Err(error)).is_ok(),
+            Self::Renewal(_, answer) | Self::Remaining(_, answer) => answer.send(Err(error)).is_ok(),
+        };
+    }
+}
+
 struct ReadBatch {
     context: u64,
-    answers: Vec<ReadAnswer>,
+    reads: Vec<Read>,
     /// The index to wait for, once known.
     index: Option<u64>,
     asked_ms: u64,
     deadline_ms: u64,
+}
+
+/// Raft's output that found the disk full.
+struct Stalled {
+    ready: Ready,
+    retry_at_ms: u64,
 }
 
 /// One member.
@@ -133,11 +164,16 @@ pub struct Member {
     pending: BTreeMap<u64, Pending>,
     /// Proposals that came while there was no leader.
     unproposed: VecDeque<(u64, Proposal)>,
+    /// Changes of membership not yet answered, and the leader each was last proposed to.
+    changes: Vec<(MemberChange, u64)>,
     reads: VecDeque<ReadBatch>,
-    new_reads: Vec<ReadAnswer>,
+    new_reads: Vec<Read>,
+    /// Context of the next batch. It starts at random: an answer to the same member before it was restarted must not
+    /// be taken for one to a later question.
     next_read: u64,
     lessor: Lessor,
-    was_leader: bool,
+    /// The term this member leads in, as `lessor` knows.
+    led_term: Option<u64>,
     applied: u64,
     now_ms: u64,
     snapshotting: bool,
@@ -146,6 +182,8 @@ pub struct Member {
     fatal: Option<Fatal>,
     /// When the log last took long to write.
     slow_append: bool,
+    /// What waits for room on the disk. Until then the node takes nothing: to the others, this member is away.
+    stalled: Option<Stalled>,
 }
 
 enum Proposal {
@@ -166,11 +204,14 @@ impl Member {
             Input::ProposeChange(change, answer) => {
                 let id = change.id;
                 self.wait_for(id, answer);
+                self.changes.push((change.clone(), 0));
                 self.propose(id, Proposal::Change(change));
             }
-            Input::Read(answer) => self.new_reads.push(answer),
+            Input::Read(answer) => self.new_reads.push(Read::State(answer)),
+            Input::Message(_) | Input::Unreachable(_) | Input::SnapshotSent(..) if self.stalled.is_some() => {
+            }
             Input::Message(message) => {
-                if self.lost_log(&message) {
+                if self.lost_log(&message) || self.removes_leader(&message) {
                     return;
                 }
                 if let Err(error) = self.node.step(*message) {
@@ -179,16 +220,14 @@ impl Member {
             }
             Input::Unreachable(id) => self.node.report_unreachable(id),
             Input::SnapshotSent(id, delivered) => self.node.report_snapshot(id, delivered),
-            Input::LeaseRenew(id, answer) => {
-                let _ = answer.send(self.renew(id));
+            Input::LeaseRenew(id, answer) if self.is_leader() => {
+                self.new_reads.push(Read::Renewal(id, answer));
             }
-            Input::LeaseRemaining(id, answer) => {
-                let remaining = if self.lessor.is_leading() {
-                    Ok(self.lessor.remaining_s(id, self.now_ms))
-                } else {
-                    Err(ApiError::NotLeader)
-                };
-                let _ = answer.send(remaining);
+            Input::LeaseRemaining(id, answer) if self.is_leader() => {
+                self.new_reads.push(Read::Remaining(id, answer));
+            }
+            Input::LeaseRenew(_, answer) | Input::LeaseRemaining(_, answer) => {
+                let _ = answer.send(Err(ApiError::NotLeader));
             }
             Input::Transfer(to, answer) => self.transfer(to, answer),
             Input::SnapshotDone(outcome) => self.snapshot_done(outcome),
@@ -206,12 +245,15 @@ impl Member {
     pub fn tick(&mut self, now_ms: u64, ticks: u64) {
         self.now_ms = now_ms;
         for _ in 0..ticks {
-            self.node.tick();
+            if self.stalled.is_none() {
+                self.node.tick();
+            }
         }
         self.expire_waiting();
         self.expire_leases();
         self.retry_reads();
         self.finish_transfers();
+        self.repeat_changes();
     }
 
     /// The clock without a tick.
@@ -254,14 +296,24 @@ impl Member {
         if !self.is_leader() {
             return Vec::new();
         }
+        let own = self.node.id();
         let conf = self.node.conf_state();
         let ids = conf.voters.iter().chain(&conf.learners);
         ids.filter_map(|id| {
             self.node
                 .progress(*id)
-                .map(|(index, active)| (*id, index, active))
+                // A leader has always heard of itself; Raft notes that with the first check of its quorum only.
+                .map(|(index, active)| (*id, index, active || *id == own))
         })
         .collect()
+    }
+
+    fn remaining(&self, id: i64) -> Result<Option<i64>, ApiError> {
+        if self.lessor.is_leading() {
+            Ok(self.lessor.remaining_s(id, self.now_ms))
+        } else {
+            Err(ApiError::NotLeader)
+        }
     }
 
     fn renew(&mut self, id: i64) -> Result<Option<i64>, ApiError> {
@@ -284,7 +336,7 @@ impl Member {
     }
 
     fn transfer(&mut self, to: u64, answer: oneshot::Sender<Result<(), ApiError>>) {
-        if !self.is_leader() {
+        if !self.is_leader() || self.stalled.is_some() {
             let _ = answer.send(Err(ApiError::NotLeader));
             return;
         }
@@ -348,8 +400,8 @@ impl Member {
             }
         }
         while self.reads.front().is_some_and(|batch| batch.deadline_ms <= now) {
-            for answer in self.reads.pop_front().into_iter().flat_map(|batch| batch.answers) {
-                let _ = answer.send(Err(error));
+            for read in self.reads.pop_front().into_iter().flat_map(|batch| batch.reads) {
+                read.refuse(error);
             }
         }
     }
@@ -361,9 +413,9 @@ impl Member {
         }
         let batches = std::mem::take(&mut self.reads)
             .into_iter()
-            .flat_map(|batch| batch.answers);
-        for answer in batches.chain(std::mem::take(&mut self.new_reads)) {
-            let _ = answer.send(Err(error));
+            .flat_map(|batch| batch.reads);
+        for read in batches.chain(std::mem::take(&mut self.new_reads)) {
+            read.refuse(error);
         }
     }
 }

@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use keelson_store_disk::bbolt::Reader;
+use keelson_store_disk::snapshot::SnapshotFile;
 use keelson_store_disk::wal::{self, Wal};
 use keelson_store_disk::{Disk, DiskError, Engine, snapshot};
 use keelson_store_mvcc::Mvcc;
@@ -121,7 +123,7 @@ pub fn open(disk: &Arc<dyn Disk>, engines: &dyn Engines, layout: &Layout) -> Res
             "cut an incomplete write from the end of the log"
         );
     }
-    let wal = recovered.wal;
+    let mut wal = recovered.wal;
     let genesis: Genesis =
         prost::Message::decode(wal.genesis().clone()).map_err(|error: prost::DecodeError| {
             OpenError::Genesis {
@@ -129,8 +131,9 @@ pub fn open(disk: &Arc<dyn Disk>, engines: &dyn Engines, layout: &Layout) -> Res
                 what: error.to_string(),
             }
         })?;
-    let base = newest_base(disk.as_ref(), layout, &genesis)?;
+    let base = newest_base(disk.as_ref(), layout, &genesis, &mut wal)?;
     let (state, generation) = open_state(disk.as_ref(), engines, layout, &genesis, &wal, base.index)?;
+    let base = base_below(base, &state, &wal);
     Ok(Opened {
         genesis,
         wal,
@@ -222,7 +225,8 @@ fn open_state(
         Ok(mut state) => {
             let (applied, _) = state.applied();
             let born = genesis.base();
-            if applied == 0 && wal.first_index() == born.index + 1 && base <= born.index {
+            let begins = !genesis.restored && wal.first_index() == born.index + 1;
+            if applied == 0 && begins && base <= born.index {
                 bootstrap(&mut state, genesis);
                 return Ok((state, newest));
             }
@@ -258,6 +262,10 @@ fn rebuild(
         if file.index + 1 < wal.first_index() {
             break;
         }
+        // A damaged one the log could not be brought up to.
+        if file.index > wal.last_index() {
+            continue;
+        }
         match load(disk, engines, &layout.engine(generation), &file.path) {
             Ok(state) => {
                 tracing::info!(snapshot = %file.path.display(), "rebuilt the applied state from a snapshot");
@@ -269,7 +277,7 @@ fn rebuild(
             }
         }
     }
-    if wal.first_index() != genesis.base().index + 1 {
+    if genesis.restored || wal.first_index() != genesis.base().index + 1 {
         return Err(OpenError::Gap {
             path: layout.wal.clone(),
             first: wal.first_index(),
@@ -302,12 +310,30 @@ fn bootstrap(state: &mut Mvcc, genesis: &Genesis) {
     }
 }
 
-fn newest_base(disk: &dyn Disk, layout: &Layout, genesis: &Genesis) -> Result<SnapshotBase, OpenError> {
+/// The newest snapshot that can be read. One ahead of the log came from the leader just before a crash: it holds only
+/// what the cluster has committed, so the log starts over behind it.
+fn newest_base(
+    disk: &dyn Disk,
+    layout: &Layout,
+    genesis: &Genesis,
+    wal: &mut Wal,
+) -> Result<SnapshotBase, OpenError> {
     for file in snapshot::list(disk, &layout.snap)? {
         let reader = Reader::open(disk, &file.path);
         let source = reader.as_ref().map(|reader| Source { reader, fresh: false });
         let meta = source.ok().and_then(|source| source.own_meta().ok().flatten());
-        let Some(meta) = meta else { continue };
+        let Some(meta) =
+            meta.filter(|meta| (meta.applied_index, meta.applied_term) == (file.index, file.term))
+        else {
+            continue;
+        };
+        if file.index > wal.last_index() {
+            if !snapshot::check(disk, &file.path).unwrap_or(false) {
+                tracing::warn!(snapshot = %file.path.display(), "the snapshot is damaged and not used");
+                continue;
+            }
+            wal.reset(hard_state_behind(wal, &file)?, file.index)?;
+        }
         return Ok(SnapshotBase {
             index: meta.applied_index,
             term: meta.applied_term,
@@ -316,4 +342,32 @@ fn newest_base(disk: &dyn Disk, layout: &Layout, genesis: &Genesis) -> Result<Sn
         });
     }
     Ok(genesis.base())
+}
+
+/// A state that ends where the log starts must replay all of it: the log then starts after that state, whatever snapshot
+/// there is beside them (one that turned out to be damaged).
+fn base_below(base: SnapshotBase, state: &Mvcc, wal: &Wal) -> SnapshotBase {
+    let (index, term) = state.applied();
+    if index == base.index || index + 1 != wal.first_index() {
+        return base;
+    }
+    SnapshotBase {
+        index,
+        term,
+        conf_state: keelson_store_raft::decode(state.conf_state()).unwrap_or_default(),
+        has_file: false,
+    }
+}
+
+fn hard_state_behind(wal: &Wal, file: &SnapshotFile) -> Result<Bytes, Fatal> {
+    let mut state: HardState = keelson_store_raft::decode(wal.state()).map_err(|error| Fatal::Command {
+        index: 0,
+        what: error.to_string(),
+    })?;
+    if file.term > state.term {
+        state.term = file.term;
+        state.vote = 0;
+    }
+    state.commit = file.index;
+    Ok(keelson_store_raft::encode(&state).into())
 }

@@ -47,6 +47,9 @@ pub struct Shared {
     sole_voter: AtomicBool,
     learner: AtomicBool,
     disk_full: AtomicBool,
+    /// What every request asks of the state, without its lock: see `note`.
+    auth_enabled: AtomicBool,
+    bytes_in_use: AtomicU64,
 }
 
 impl Shared {
@@ -72,8 +75,11 @@ impl Shared {
             sole_voter: AtomicBool::new(false),
             learner: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
+            auth_enabled: AtomicBool::new(false),
+            bytes_in_use: AtomicU64::new(0),
         };
         shared.set_conf(conf, member_id);
+        shared.note(&shared.state.read());
         shared
     }
 
@@ -88,6 +94,27 @@ impl Shared {
     /// and only after it applied it.
     pub fn reads_are_linearizable(&self) -> bool {
         self.sole_voter.load(Ordering::SeqCst) && self.leading.load(Ordering::SeqCst)
+    }
+
+    /// Whoever changed the state notes what every request asks of it, before it lets go of the lock.
+    pub fn note(&self, state: &Mvcc) {
+        self.auth_enabled.store(state.auth().enabled(), Ordering::SeqCst);
+        self.bytes_in_use.store(state.bytes_in_use(), Ordering::Relaxed);
+    }
+
+    /// Whether requests must say whose they are.
+    pub fn auth_enabled(&self) -> bool {
+        self.auth_enabled.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of live data, about.
+    pub fn bytes_in_use(&self) -> u64 {
+        self.bytes_in_use.load(Ordering::Relaxed)
+    }
+
+    /// The term as of the member's last step.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
     }
 
     /// Whether this member does not vote.

@@ -6,16 +6,13 @@ use bytes::Bytes;
 use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_store_disk::snapshot;
 use keelson_store_disk::wal::WalBatch;
-use keelson_store_mvcc::command::{Command, MemberChange, MemberChangeKind, Op, Response};
+use keelson_store_mvcc::command::{Command, Op, Response};
 use keelson_store_mvcc::{ApiError, Mvcc};
-use keelson_store_raft::{
-    ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, ProposeError, Ready, Role, SnapshotBase,
-};
+use keelson_store_raft::{Entry, EntryType, Ready, SnapshotBase};
 
-use super::{Fatal, Keeper, Member, Proposal, ReadBatch, Settings, Shared, Transport, WalLog};
+use super::{Fatal, Keeper, Member, Proposal, Read, ReadBatch, Settings, Shared, Stalled, Transport, WalLog};
 use crate::limits::{
-    APPLY_BATCH_ENTRIES, CATCH_UP_ENTRIES, DISK_RETRY, LEASE_RETRY_MS, LEASES_REVOKED_PER_TICK,
-    SNAPSHOT_LOG_BYTES,
+    APPLY_BATCH_ENTRIES, DISK_RETRY_MS, LEASE_RETRY_MS, LEASES_REVOKED_PER_TICK, SNAPSHOT_LOG_BYTES,
 };
 
 impl Member {
@@ -31,6 +28,7 @@ impl Member {
         now_ms: u64,
     ) -> Self {
         let applied = shared.state.read().applied().0;
+        let next_read = settings.seed;
         let mut member = Self {
             settings,
             node,
@@ -41,11 +39,12 @@ impl Member {
             snapshot_dir,
             pending: Default::default(),
             unproposed: Default::default(),
+            changes: Vec::new(),
             reads: Default::default(),
             new_reads: Vec::new(),
-            next_read: 1,
+            next_read,
             lessor: Default::default(),
-            was_leader: false,
+            led_term: None,
             applied,
             now_ms,
             snapshotting: false,
@@ -53,6 +52,7 @@ impl Member {
             transfers: Vec::new(),
             fatal: None,
             slow_append: false,
+            stalled: None,
         };
         let conf = member.node.conf_state();
         if conf.voters == [member.node.id()] && conf.voters_outgoing.is_empty() {
@@ -63,21 +63,19 @@ impl Member {
     }
 
     pub(super) fn propose(&mut self, id: u64, proposal: Proposal) {
-        let outcome = match &proposal {
-            Proposal::Command(data) => self.node.propose(data.clone()),
-            Proposal::Change(change) => {
-                let context = prost::Message::encode_to_vec(change);
-                self.node.propose_change(context, conf_change(change))
-            }
+        // Raft must not be given anything while a `Ready` is not on disk.
+        if self.stalled.is_some() || !self.node.takes_proposals() {
+            self.unproposed.push_back((id, proposal));
+            return;
+        }
+        let outcome = match proposal {
+            Proposal::Command(data) => self.node.propose(data),
+            Proposal::Change(change) => self.propose_change(&change),
         };
-        match outcome {
-            Ok(()) => {}
-            Err(ProposeError::NoLeader) => self.unproposed.push_back((id, proposal)),
-            Err(ProposeError::Busy) => {
-                if let Some(pending) = self.pending.remove(&id) {
-                    let _ = pending.answer.send(Err(ApiError::RequestTooManyRequests));
-                }
-            }
+        if outcome.is_err()
+            && let Some(pending) = self.pending.remove(&id)
+        {
+            let _ = pending.answer.send(Err(ApiError::RequestTooManyRequests));
         }
     }
 
@@ -86,10 +84,26 @@ impl Member {
         if let Some(fatal) = self.fatal.take() {
             return Err(fatal);
         }
-        self.start_reads();
+        if let Some(stalled) = self.stalled.take() {
+            self.resume(stalled)?;
+        }
+        if self.stalled.is_none() {
+            self.start_reads();
+            self.work()?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<(), Fatal> {
         loop {
-            while let Some(ready) = self.node.ready()? {
+            while let Some(mut ready) = self.node.ready()? {
+                self.keep_commit(&ready.committed)?;
+                self.transport.send(std::mem::take(&mut ready.before));
                 self.handle(ready)?;
+                if self.stalled.is_some() {
+                    return Ok(());
+                }
             }
             self.note_role();
             if self.node.leader() != 0 && self.node.transferring().is_none() && !self.unproposed.is_empty() {
@@ -101,16 +115,37 @@ impl Member {
             break;
         }
         self.maybe_snapshot();
-        self.publish();
         Ok(())
     }
 
-    fn handle(&mut self, mut ready: Ready) -> Result<(), Fatal> {
-        self.transport.send(std::mem::take(&mut ready.before));
-        if let Some(base) = ready.snapshot.clone() {
-            self.install(&base, &ready)?;
+    /// Tries again what found the disk full.
+    fn resume(&mut self, stalled: Stalled) -> Result<(), Fatal> {
+        if self.now_ms < stalled.retry_at_ms {
+            self.stalled = Some(stalled);
+            return Ok(());
         }
-        self.append(&ready)?;
+        self.handle(stalled.ready)
+    }
+
+    /// What a `Ready` wants durable, and then what follows from that.
+    fn handle(&mut self, mut ready: Ready) -> Result<(), Fatal> {
+        match self.store(&ready) {
+            Ok(()) => {}
+            Err(Fatal::Disk(error)) if error.is_full() => {
+                if !self.shared.set_disk_full(true) {
+                    tracing::error!(%error, "the disk is full: writes are refused until there is room");
+                }
+                self.stalled = Some(Stalled {
+                    ready,
+                    retry_at_ms: self.now_ms + DISK_RETRY_MS,
+                });
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        if self.shared.set_disk_full(false) {
+            tracing::info!("the disk has room again: writes are taken");
+        }
         let after = std::mem::take(&mut ready.after);
         let committed = std::mem::take(&mut ready.committed);
         for (context, index) in std::mem::take(&mut ready.reads) {
@@ -118,7 +153,12 @@ impl Member {
                 batch.index.get_or_insert(index);
             }
         }
+        let installed = ready.snapshot.is_some();
         let light = self.node.persisted(ready);
+        if installed {
+            self.node.applied(self.applied);
+        }
+        self.keep_commit(&light.committed)?;
         self.transport.send(after);
         self.transport.send(light.messages);
         self.apply(committed)?;
@@ -127,7 +167,35 @@ impl Member {
         Ok(())
     }
 
-    /// One write and one fsync for everything in the `Ready`. A full disk is waited out.
+    /// Elsewhere the commit index may be forgotten in a crash. Not that of a change of membership: a member it removes
+    /// goes as soon as it is told, and those left could not commit it again without that one.
+    fn keep_commit(&mut self, committed: &[Entry]) -> Result<(), Fatal> {
+        let changes = committed
+            .iter()
+            .any(|entry| entry.get_entry_type() == EntryType::EntryConfChangeV2);
+        let Some(last) = committed.last().filter(|_| changes) else {
+            return Ok(());
+        };
+        // Raft may know of more that is committed, whose entries are not written yet.
+        let mut state = self.node.hard_state();
+        state.commit = state.commit.min(last.index);
+        let mut batch = WalBatch::default();
+        batch.state(keelson_store_raft::encode(&state).into());
+        match self.node.log_mut().wal.append(&batch) {
+            // Written with the next batch, once there is room.
+            Err(error) if error.is_full() => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn store(&mut self, ready: &Ready) -> Result<(), Fatal> {
+        if let Some(base) = &ready.snapshot {
+            self.install(base, ready)?;
+        }
+        self.append(ready)
+    }
+
+    /// One write and one fsync for everything in the `Ready`.
     fn append(&mut self, ready: &Ready) -> Result<(), Fatal> {
         if ready.entries().is_empty() && !(ready.must_sync && ready.hard_state.is_some()) {
             return Ok(());
@@ -143,21 +211,7 @@ impl Member {
             batch.state(keelson_store_raft::encode(state).into());
         }
         let started = Instant::now();
-        loop {
-            match self.node.log_mut().wal.append(&batch) {
-                Ok(()) => break,
-                Err(error) if error.is_full() => {
-                    if !self.shared.set_disk_full(true) {
-                        tracing::error!(%error, "the disk is full: writes are refused until there is room");
-                    }
-                    std::thread::sleep(DISK_RETRY);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if self.shared.set_disk_full(false) {
-            tracing::info!("the disk has room again: writes are taken");
-        }
+        self.node.log_mut().wal.append(&batch)?;
         let took = started.elapsed();
         self.shared.metrics.wal_fsync.observe(took.as_secs_f64());
         let election_ms = self.settings.election_ticks as u128 * u128::from(self.settings.tick_ms);
@@ -200,6 +254,7 @@ impl Member {
             }
             let urgent = state.flush_is_urgent();
             let wake = state.flush_is_due() || state.is_compacting();
+            shared.note(&state);
             drop(state);
             for (answer, outcome) in answers.drain(..) {
                 let _ = answer.send(outcome);
@@ -248,48 +303,6 @@ impl Member {
         }
     }
 
-    fn apply_change(
-        &mut self,
-        state: &mut Mvcc,
-        entry: &Entry,
-    ) -> Result<(u64, Result<Response, ApiError>), Fatal> {
-        let wrong = |what: String| Fatal::Command {
-            index: entry.index,
-            what,
-        };
-        let change: ConfChangeV2 =
-            keelson_store_raft::decode(&entry.data).map_err(|error| wrong(error.to_string()))?;
-        let member_change: Option<MemberChange> = if entry.context.is_empty() {
-            None
-        } else {
-            let decoded = prost::Message::decode(&entry.context[..]);
-            Some(decoded.map_err(|error: prost::DecodeError| wrong(error.to_string()))?)
-        };
-        let id = member_change.as_ref().map_or(0, |change| change.id);
-        // Two changes proposed at once were each checked against the same members.
-        let refused = member_change
-            .as_ref()
-            .and_then(|change| state.members().check(change).err());
-        if let Some(error) = refused {
-            self.node.apply_change(&ConfChangeV2::default());
-            state.advance(entry.index, entry.term);
-            return Ok((id, Err(error)));
-        }
-        let Some(conf_state) = self.node.apply_change(&change) else {
-            state.advance(entry.index, entry.term);
-            return Ok((id, Err(ApiError::MemberNotEnoughStarted)));
-        };
-        let encoded = keelson_store_raft::encode(&conf_state);
-        let response = state.apply_member_change(entry.index, entry.term, member_change, encoded.into());
-        let members = state.members();
-        self.shared.set_conf(&conf_state, self.node.id());
-        self.shared.members.send_replace(members.list());
-        if members.is_removed(self.node.id()) {
-            self.shared.removed.send_replace(true);
-        }
-        Ok((id, Ok(response)))
-    }
-
     fn note_lease(&mut self, outcome: &Result<Response, ApiError>, revoked: Option<i64>) {
         match (outcome, revoked) {
             (Ok(Response::LeaseGrant(granted)), _) => self.lessor.renew(granted.id, granted.ttl, self.now_ms),
@@ -299,7 +312,9 @@ impl Member {
     }
 
     pub(super) fn expire_leases(&mut self) {
-        if !self.lessor.is_leading() || self.node.transferring().is_some() {
+        // A leader of an earlier term, or none any more, must not decide: its proposal would go to the new leader.
+        let leads = self.is_leader() && self.led_term == Some(self.node.term());
+        if !leads || self.stalled.is_some() || self.node.transferring().is_some() {
             return;
         }
         for id in self
@@ -321,14 +336,15 @@ impl Member {
 
     fn note_role(&mut self) {
         let leading = self.is_leader();
-        if leading && !self.was_leader {
+        let led_term = leading.then(|| self.node.term());
+        if leading && led_term != self.led_term {
             let extend_ms = self.settings.election_ticks as u64 * self.settings.tick_ms;
             let shared = self.shared.clone();
             self.lessor
                 .promote(shared.state.read().leases(), self.now_ms, extend_ms);
             tracing::info!(term = self.node.term(), "this member leads");
         }
-        if !leading && self.was_leader {
+        if !leading && self.led_term.is_some() {
             self.lessor.demote();
             tracing::info!(
                 term = self.node.term(),
@@ -336,7 +352,7 @@ impl Member {
                 "this member no longer leads"
             );
         }
-        self.was_leader = leading;
+        self.led_term = led_term;
         if leading && self.slow_append && self.node.transferring().is_none() {
             self.slow_append = false;
             let to = self.best_follower();
@@ -355,10 +371,10 @@ impl Member {
             return;
         }
         let context = self.next_read;
-        self.next_read += 1;
+        self.next_read = self.next_read.wrapping_add(1);
         self.reads.push_back(ReadBatch {
             context,
-            answers: std::mem::take(&mut self.new_reads),
+            reads: std::mem::take(&mut self.new_reads),
             index: None,
             asked_ms: self.now_ms,
             deadline_ms: self.now_ms + self.request_timeout_ms(),
@@ -368,6 +384,9 @@ impl Member {
 
     /// A request for the read index may be lost or come too early for a new leader.
     pub(super) fn retry_reads(&mut self) {
+        if self.stalled.is_some() {
+            return;
+        }
         let (now, after) = (self.now_ms, 5 * self.settings.tick_ms);
         let mut again = Vec::new();
         for batch in &mut self.reads {
@@ -389,8 +408,13 @@ impl Member {
         }
         for batch in std::mem::take(&mut self.reads) {
             if answerable(&batch) {
-                for answer in batch.answers {
-                    let _ = answer.send(Ok(()));
+                for read in batch.reads {
+                    // Whoever asked may have gone.
+                    let _ = match read {
+                        Read::State(answer) => answer.send(Ok(())).is_ok(),
+                        Read::Renewal(id, answer) => answer.send(self.renew(id)).is_ok(),
+                        Read::Remaining(id, answer) => answer.send(self.remaining(id)).is_ok(),
+                    };
                 }
             } else {
                 self.reads.push_back(batch);
@@ -427,7 +451,7 @@ impl Member {
         let path = snapshot::path(&self.snapshot_dir, base.term, base.index);
         let size = self.disk.open(&path, false).and_then(|file| file.len());
         self.snapshot_bytes = size.unwrap_or(0);
-        let compact = base.index.saturating_sub(CATCH_UP_ENTRIES);
+        let compact = base.index.saturating_sub(self.settings.catch_up_entries);
         let done = self
             .node
             .set_snapshot(base, compact)
@@ -444,26 +468,12 @@ impl Member {
         let status = super::shared::Status {
             term: self.node.term(),
             leader: self.node.leader(),
-            leading: self.node.role() == Role::Leader,
+            // Not before it has applied what earlier leaders committed: a sole voter's state is read without asking.
+            leading: self.is_leader() && self.led_term == Some(self.node.term()),
             committed: self.node.committed(),
             applied: self.applied,
             last_index: keelson_store_raft::Log::last_index(self.node.log()),
         };
         self.shared.publish(status, self.pending.len());
     }
-}
-
-fn conf_change(change: &MemberChange) -> ConfChangeV2 {
-    let member = change.member.clone().unwrap_or_default();
-    let kind = match change.kind() {
-        MemberChangeKind::Add if member.is_learner => ConfChangeType::AddLearnerNode,
-        MemberChangeKind::Add | MemberChangeKind::Promote => ConfChangeType::AddNode,
-        MemberChangeKind::Remove => ConfChangeType::RemoveNode,
-    };
-    let mut single = ConfChangeSingle::default();
-    single.set_change_type(kind);
-    single.node_id = member.id;
-    let mut whole = ConfChangeV2::default();
-    whole.changes.push(single);
-    whole
 }

@@ -87,6 +87,9 @@ pub fn recover(disk: Arc<dyn Disk>, dir: &Path) -> Result<Recovered, DiskError> 
 /// Checks every frame and record without changing anything.
 pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<Report, DiskError> {
     let scan = scan(disk, dir)?;
+    if scan.report.frames == 0 {
+        return Err(DiskError::corrupt(dir, 0, "the log has no complete segment"));
+    }
     Ok(Report {
         segments: scan.segments.len() as u64,
         first_index: scan.first_index,
@@ -133,7 +136,7 @@ impl Scan {
             let found = match frame::check(&rest) {
                 Ok(found) => found,
                 Err(what) => {
-                    if last && is_torn(&rest, self.next_frame.unwrap_or(0)) {
+                    if last && is_torn(&rest, offset, self.next_frame.unwrap_or(0)) {
                         self.report.torn_bytes = rest.len() as u64;
                         break;
                     }
@@ -228,9 +231,9 @@ impl Scan {
     }
 }
 
-/// Whether the bytes after the last good frame look like an append the crash interrupted: nothing valid follows, and it
-/// is short or has a sector that was never written.
-fn is_torn(rest: &Bytes, expected: u64) -> bool {
+/// Whether the bytes after the last good frame, at this offset of the file, look like an append the crash interrupted:
+/// nothing valid follows, and it is short or has a sector's part that was never written.
+fn is_torn(rest: &Bytes, offset: usize, expected: u64) -> bool {
     for at in 1..rest.len().saturating_sub(HEADER_BYTES) {
         if rest[at] == b'K' && frame::check(&rest.slice(at..)).is_ok_and(|frame| frame.number > expected) {
             return false;
@@ -241,9 +244,11 @@ fn is_torn(rest: &Bytes, expected: u64) -> bool {
     }
     let length = u32::from_le_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
     let has_magic = rest[..4] == *b"KSF1";
-    (has_magic && HEADER_BYTES + length > rest.len())
-        || rest
-            .chunks(SECTOR_BYTES)
-            .any(|sector| sector.len() > 64 && sector.iter().all(|byte| *byte == 0))
-        || rest.iter().all(|byte| *byte == 0)
+    if has_magic && HEADER_BYTES + length > rest.len() {
+        return true;
+    }
+    let (first, others) = rest.split_at((SECTOR_BYTES - offset % SECTOR_BYTES).min(rest.len()));
+    std::iter::once(first)
+        .chain(others.chunks(SECTOR_BYTES))
+        .any(|part| part.iter().all(|byte| *byte == 0))
 }
