@@ -10,6 +10,7 @@ use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_store_mvcc::auth::Caller;
 use keelson_store_mvcc::command::{Command, MemberChange, Op, Response};
 use keelson_store_mvcc::error::Failure;
+use keelson_store_mvcc::range::Found;
 use keelson_store_mvcc::{ApiError, validate};
 use prost::Message;
 use tokio::sync::oneshot;
@@ -112,7 +113,7 @@ impl Api {
             cluster_id: self.shared.cluster_id,
             member_id: self.shared.member_id,
             revision,
-            raft_term: self.shared.status().term,
+            raft_term: self.shared.term(),
         })
     }
 
@@ -138,7 +139,11 @@ impl Api {
         }
         let (answer, answered) = oneshot::channel();
         self.send(Input::Read(answer))?;
-        answered.await.map_err(|_| ApiError::Stopped)?
+        let outcome = answered.await.map_err(|_| ApiError::Stopped)?;
+        if outcome.is_err() {
+            self.shared.metrics.read_indexes_failed.inc();
+        }
+        outcome
     }
 
     /// Replicates a command and gives its answer.
@@ -150,10 +155,10 @@ impl Api {
             op: Some(op),
         };
         if command.encoded_len() > self.options.request_bytes_max {
-            return Err(ApiError::RequestTooLarge);
+            return Err(self.refused(ApiError::RequestTooLarge));
         }
         if self.shared.waiting() >= REQUESTS_WAITING_MAX {
-            return Err(ApiError::RequestTooManyRequests);
+            return Err(self.refused(ApiError::RequestTooManyRequests));
         }
         let (answer, answered) = oneshot::channel();
         self.send(Input::Propose(command, answer))?;
@@ -185,10 +190,10 @@ impl Api {
     /// Refuses what would grow the store beyond its quota or fill its disk, and raises the alarm.
     async fn check_space(&self) -> Result<()> {
         if self.shared.disk_full() {
-            return Err(ApiError::NoSpace);
+            return Err(self.refused(ApiError::NoSpace));
         }
         let quota = self.options.quota_bytes;
-        if quota == 0 || self.shared.state.read().bytes_in_use() < quota {
+        if quota == 0 || self.shared.bytes_in_use() < quota {
             return Ok(());
         }
         let raised = self
@@ -205,11 +210,19 @@ impl Api {
             };
             self.propose(&Caller::default(), Op::Alarm(alarm)).await?;
         }
-        Err(ApiError::NoSpace)
+        Err(self.refused(ApiError::NoSpace))
     }
 
     /// KV.Range.
     pub async fn range(&self, caller: &Caller, request: pb::RangeRequest) -> Result<pb::RangeResponse> {
+        let found = self.find(caller, request).await?;
+        let mut response = found.into_response().map_err(|failure| self.failed(failure))?;
+        self.complete(&mut response.header);
+        Ok(response)
+    }
+
+    /// KV.Range, with pairs as they are stored.
+    pub async fn find(&self, caller: &Caller, request: pb::RangeRequest) -> Result<Found> {
         validate::range(&request)?;
         self.shared.metrics.ranges.inc();
         if !request.serializable {
@@ -230,12 +243,10 @@ impl Api {
                 state.engine().clone(),
             )
         };
-        let finished = plan.finish(engine.as_ref(), &mut |revision| {
+        let found = plan.read(engine.as_ref(), &mut |revision| {
             self.shared.state.read().relocate(revision)
         });
-        let mut response = finished.map_err(|failure| self.failed(failure))?;
-        self.complete(&mut response.header);
-        Ok(response)
+        found.map_err(|failure| self.failed(failure))
     }
 
     /// KV.Put.
@@ -271,7 +282,7 @@ impl Api {
 
     /// KV.Txn.
     pub async fn txn(&self, caller: &Caller, request: pb::TxnRequest) -> Result<pb::TxnResponse> {
-        validate::txn(&request, self.options.txn_ops_max)?;
+        validate::txn(&request, self.options.txn_ops_max).map_err(|error| self.refused(error))?;
         self.shared.metrics.txns.inc();
         let mut response = if changes(&request) {
             if grows(&request) {
@@ -333,6 +344,7 @@ impl Api {
         request.ttl = request.ttl.max(self.options.lease_ttl_s_min);
         match self.propose(caller, Op::LeaseGrant(request)).await? {
             Response::LeaseGrant(mut response) => {
+                self.shared.metrics.leases_granted.inc();
                 self.complete(&mut response.header);
                 Ok(response)
             }
@@ -354,6 +366,7 @@ impl Api {
         }
         match self.propose(caller, Op::LeaseRevoke(request)).await? {
             Response::LeaseRevoke(mut response) => {
+                self.shared.metrics.leases_revoked.inc();
                 self.complete(&mut response.header);
                 Ok(response)
             }
@@ -368,7 +381,10 @@ impl Api {
             |leader| async move { self.leader.lease_renew(leader, id).await },
         )
         .await
-        .map(|ttl| ttl.unwrap_or(0))
+        .map(|ttl| {
+            self.shared.metrics.leases_renewed.inc();
+            ttl.unwrap_or(0)
+        })
     }
 
     /// Lease.LeaseTimeToLive.
@@ -474,6 +490,19 @@ impl Api {
             Response::Members(_, members) => Ok(members),
             other => unreachable!("a change of membership gave {other:?}"),
         }
+    }
+
+    /// Counts an error that means a limit.
+    fn refused(&self, error: ApiError) -> ApiError {
+        let limit = match error {
+            ApiError::RequestTooLarge => "request_bytes",
+            ApiError::RequestTooManyRequests => "requests_waiting",
+            ApiError::TooManyOps => "txn_ops",
+            ApiError::NoSpace => "space",
+            _ => return error,
+        };
+        self.shared.metrics.refuse(limit);
+        error
     }
 
     /// What a failed read means to a client. A member that cannot read its state says so and is found by its health.

@@ -1,5 +1,6 @@
 //! Client connections: one port takes gRPC, the JSON gateway, health and metrics, over HTTP/1.1 and HTTP/2.
 
+mod connection;
 pub mod gateway;
 pub mod http;
 
@@ -9,39 +10,37 @@ use std::time::Duration;
 
 use ::http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use keelson_base::Shutdown;
 use keelson_base::metrics::Registry;
 use keelson_proto::etcd::etcdserverpb as pb;
 use keelson_proto::etcd::v3electionpb::election_server::ElectionServer;
 use keelson_proto::etcd::v3lockpb::lock_server::LockServer;
+use keelson_store_mvcc::ApiError;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
+use tonic::server::Grpc;
 use tower::Service;
 
 use crate::api::Api;
-use crate::limits::{CONNECTIONS_MAX, REQUEST_OVERHEAD_BYTES, STREAMS_PER_CONNECTION_MAX};
-use crate::service::{Connection, auth, cluster, election, kv, lease, lock, maintenance, watch};
-
-/// HTTP/2 windows: a list of objects should not wait for window updates.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// etcd's defaults.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(7200);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+use crate::limits::{CONNECTIONS_MAX, FILES_RESERVED, REQUEST_OVERHEAD_BYTES};
+use crate::service::watch_codec::WatchCodec;
+use crate::service::{
+    Connection, auth, check_learner, cluster, election, kv, lease, lock, maintenance, range, status, unary,
+    watch,
+};
 
 /// Everything that answers on the client port.
 #[derive(Clone)]
 pub struct Services {
     pub api: Arc<Api>,
     pub registry: Registry,
-    kv: pb::kv_server::KvServer<kv::KvService>,
-    watch: pb::watch_server::WatchServer<watch::WatchService>,
+    kv: kv::KvService,
+    watch: watch::WatchService,
+    /// Longest request.
+    request_bytes_max: usize,
     lease: pb::lease_server::LeaseServer<lease::LeaseService>,
     cluster: pb::cluster_server::ClusterServer<cluster::ClusterService>,
     maintenance: pb::maintenance_server::MaintenanceServer<maintenance::MaintenanceService>,
@@ -72,10 +71,9 @@ impl Services {
             cost: bcrypt_cost,
         };
         Self {
-            kv: limited!(pb::kv_server::KvServer::new(kv::KvService(api.clone()))),
-            watch: limited!(pb::watch_server::WatchServer::new(watch::WatchService(
-                api.clone()
-            ))),
+            kv: kv::KvService(api.clone()),
+            watch: watch::WatchService(api.clone()),
+            request_bytes_max: most,
             lease: limited!(pb::lease_server::LeaseServer::new(lease::LeaseService(
                 api.clone()
             ))),
@@ -99,32 +97,46 @@ impl Services {
         self
     }
 
-    async fn answer(mut self, mut request: Request<Incoming>, connection: Arc<Connection>) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Incoming>, connection: &Connection) -> Response<Body> {
         let is_grpc = request
             .headers()
             .get(::http::header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         if !is_grpc || self.metrics_only {
-            return http::answer(&mut self, request, &connection).await;
+            // Boxed: the future of every request has room for this one.
+            return Box::pin(http::answer(self, request)).await;
         }
-        request.extensions_mut().insert(Connection::clone(&connection));
-        let service = request
-            .uri()
-            .path()
-            .trim_start_matches('/')
-            .split('/')
-            .next()
-            .unwrap_or("");
+        if connection.common_name.is_some() {
+            request.extensions_mut().insert(connection.clone());
+        }
+        self.grpc(request).await
+    }
+
+    /// Calls the service a gRPC request names.
+    async fn grpc<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<tonic::codegen::StdError> + Send + 'static,
+    {
+        let path = request.uri().path().trim_start_matches('/');
+        let (service, method) = path.split_once('/').unwrap_or((path, ""));
+        if let Err(refused) = self.check(service, method, request.headers()) {
+            return refused.into_http();
+        }
         let answered = match service {
-            "etcdserverpb.KV" => self.kv.call(request).await,
-            "etcdserverpb.Watch" => self.watch.call(request).await,
-            "etcdserverpb.Lease" => self.lease.call(request).await,
-            "etcdserverpb.Cluster" => self.cluster.call(request).await,
-            "etcdserverpb.Maintenance" => self.maintenance.call(request).await,
-            "etcdserverpb.Auth" => self.auth.call(request).await,
-            "v3lockpb.Lock" => self.lock.call(request).await,
-            "v3electionpb.Election" => self.election.call(request).await,
-            "grpc.health.v1.Health" => Ok(http::grpc_health(&self)),
+            "etcdserverpb.KV" => Ok(self.kv(request).await),
+            "etcdserverpb.Watch" if method == "Watch" => {
+                let (decoded, encoded) = (Some(self.request_bytes_max), Some(usize::MAX));
+                let mut grpc = Grpc::new(WatchCodec).apply_max_message_size_config(decoded, encoded);
+                Ok(grpc.streaming(self.watch.clone(), request).await)
+            }
+            "etcdserverpb.Lease" => self.lease.clone().call(request).await,
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
+            "etcdserverpb.Maintenance" => apart(self.maintenance.clone().call(request)).await,
+            "etcdserverpb.Auth" => apart(self.auth.clone().call(request)).await,
+            "v3lockpb.Lock" => self.lock.clone().call(request).await,
+            "v3electionpb.Election" => self.election.clone().call(request).await,
+            "grpc.health.v1.Health" => Ok(http::grpc_health(self)),
             _ => {
                 let text = format!("unknown service {service}");
                 Ok(tonic::Status::unimplemented(text).into_http())
@@ -135,6 +147,66 @@ impl Services {
             Err(infallible) => match infallible {},
         }
     }
+
+    /// What etcd checks of every call. KV's calls check themselves: a learner serves some ranges.
+    fn check(&self, service: &str, method: &str, headers: &::http::HeaderMap) -> Result<(), tonic::Status> {
+        if matches!(service, "etcdserverpb.KV" | "grpc.health.v1.Health") {
+            return Ok(());
+        }
+        if !matches!(
+            (service, method),
+            ("etcdserverpb.Maintenance", "Status" | "Snapshot")
+        ) {
+            check_learner(&self.api)?;
+        }
+        let wants_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+        if wants_leader && *self.api.shared.leader.borrow() == 0 {
+            return Err(status(ApiError::NoLeader));
+        }
+        Ok(())
+    }
+
+    /// The calls of KV, which are most of what a store is asked.
+    async fn kv<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<tonic::codegen::StdError> + Send + 'static,
+    {
+        use pb::kv_server::Kv;
+        let (kv, most) = (&self.kv, self.request_bytes_max);
+        match request.uri().path() {
+            "/etcdserverpb.KV/Range" => range::call(&self.api, request, most).await,
+            "/etcdserverpb.KV/Put" => unary::call(request, most, |request| kv.put(request)).await,
+            "/etcdserverpb.KV/Txn" => unary::call(request, most, |request| kv.txn(request)).await,
+            "/etcdserverpb.KV/DeleteRange" => {
+                unary::call(request, most, |request| kv.delete_range(request)).await
+            }
+            "/etcdserverpb.KV/Compact" => unary::call(request, most, |request| kv.compact(request)).await,
+            path => tonic::Status::unimplemented(format!("unknown method {path}")).into_http(),
+        }
+    }
+}
+
+/// Answers a call in a task of its own: it may take long, and streams share their connection's.
+async fn apart<F>(call: F) -> F::Output
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    match tokio::spawn(call).await {
+        Ok(answered) => answered,
+        Err(error) => Ok(tonic::Status::internal(error.to_string()).into_http()),
+    }
+}
+
+/// `CONNECTIONS_MAX`, or what the process may open beside its own files.
+fn connections_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    let own = soft.unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);
+    own.clamp(1, CONNECTIONS_MAX)
 }
 
 /// Serves a listener until shutdown.
@@ -144,8 +216,16 @@ pub async fn serve(
     services: Services,
     shutdown: Shutdown,
 ) {
+    let services = Arc::new(services);
     let acceptor = tls.map(TlsAcceptor::from);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let most = connections_max();
+    services
+        .api
+        .shared
+        .metrics
+        .connections_max
+        .set(i64::try_from(most).unwrap_or(i64::MAX));
+    let places = Arc::new(Semaphore::new(most));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
@@ -169,56 +249,22 @@ pub async fn serve(
             let _place = place;
             let connections = services.api.shared.metrics.connections.clone();
             connections.inc();
-            let mut connection = Connection {
+            let mut client = Connection {
                 common_name: None,
                 peer: Some(peer),
             };
             match acceptor {
-                None => drive(stream, services, connection, shutdown).await,
+                None => connection::serve(stream, services, client, shutdown).await,
                 Some(acceptor) => match acceptor.accept(stream).await {
                     Ok(stream) => {
-                        connection.common_name = common_name(stream.get_ref().1.peer_certificates());
-                        drive(stream, services, connection, shutdown).await;
+                        client.common_name = common_name(stream.get_ref().1.peer_certificates());
+                        connection::serve(stream, services, client, shutdown).await;
                     }
                     Err(error) => tracing::debug!(%peer, %error, "a client's TLS handshake failed"),
                 },
             }
             connections.dec();
         });
-    }
-}
-
-async fn drive<S>(stream: S, services: Services, connection: Connection, shutdown: Shutdown)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = Arc::new(connection);
-    let service = service_fn(move |request| {
-        let (services, connection) = (services.clone(), connection.clone());
-        async move { Ok::<_, Infallible>(services.answer(request, connection).await) }
-    });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    builder.http1().timer(TokioTimer::new());
-    let served = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(served);
-    let outcome = tokio::select! {
-        outcome = served.as_mut() => outcome,
-        () = shutdown.wait() => {
-            served.as_mut().graceful_shutdown();
-            // Watches do not end by themselves.
-            tokio::time::timeout(Duration::from_millis(500), served).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "a client connection ended");
     }
 }
 

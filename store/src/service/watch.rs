@@ -1,12 +1,14 @@
 //! Watch: opens a stream per call; `watch_stream` is the stream.
 
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use keelson_proto::etcd::etcdserverpb as pb;
-use keelson_proto::etcd::etcdserverpb::watch_server::Watch;
 use keelson_store_mvcc::ApiError;
+use tonic::server::StreamingService;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::watch_codec::Outgoing;
 use super::watch_stream::WatchStream;
 use super::{check_leader, check_learner, identify, status, wants_leader};
 use crate::api::Api;
@@ -18,14 +20,18 @@ const LEADERLESS_ELECTIONS: u32 = 3;
 #[derive(Clone)]
 pub struct WatchService(pub Arc<Api>);
 
-#[tonic::async_trait]
-impl Watch for WatchService {
-    type WatchStream = WatchStream;
+impl StreamingService<pb::WatchRequest> for WatchService {
+    type Response = Outgoing;
+    type ResponseStream = WatchStream;
+    type Future = Ready<Result<Response<WatchStream>, Status>>;
 
-    async fn watch(
-        &self,
-        request: Request<Streaming<pb::WatchRequest>>,
-    ) -> Result<Response<WatchStream>, Status> {
+    fn call(&mut self, request: Request<Streaming<pb::WatchRequest>>) -> Self::Future {
+        ready(self.watch(request))
+    }
+}
+
+impl WatchService {
+    fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Result<Response<WatchStream>, Status> {
         check_leader(&self.0, request.metadata())?;
         check_learner(&self.0)?;
         let (metadata, extensions, requests) = request.into_parts();

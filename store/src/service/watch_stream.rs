@@ -7,7 +7,7 @@
 //! A progress request is answered when no watcher of the stream lags, by a marker in the queue put there while the state
 //! is locked for reading: everything up to that revision is before it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use tonic::{Status, Streaming};
 
 use super::status;
+use super::watch_codec::Outgoing;
 use crate::api::Api;
 use crate::limits::{WATCH_QUEUE_BYTES_MAX, WATCH_QUEUE_EVENTS_MAX, WATCHERS_PER_STREAM_MAX};
 
@@ -65,7 +66,7 @@ enum Item {
 impl Outlet for Queue {
     fn push(&self, watcher: i64, events: &Arc<Events>) -> bool {
         let mut inner = self.inner.lock();
-        let size = size(events);
+        let size = events.bytes;
         let full = inner.events + events.list.len() > WATCH_QUEUE_EVENTS_MAX
             || inner.bytes + size > WATCH_QUEUE_BYTES_MAX;
         if full && inner.events > 0 {
@@ -85,18 +86,6 @@ impl Outlet for Queue {
         self.inner.lock().lagging.insert(watcher, from);
         self.waker.wake();
     }
-}
-
-fn size(events: &Events) -> usize {
-    let sizes = events.list.iter().map(|event| {
-        let kv = event.kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
-        let old = event
-            .prev_kv
-            .as_ref()
-            .map_or(0, |kv| kv.key.len() + kv.value.len());
-        kv + old + 64
-    });
-    sizes.sum()
 }
 
 /// Ends a stream from outside.
@@ -128,12 +117,13 @@ struct Watcher {
 pub struct WatchStream {
     api: Arc<Api>,
     caller: Caller,
-    requests: Streaming<pb::WatchRequest>,
+    /// `None` once the client will ask no more; what it watches goes on.
+    requests: Option<Streaming<pb::WatchRequest>>,
     queue: Arc<Queue>,
     watchers: BTreeMap<i64, Watcher>,
     next_id: i64,
     /// Made by catching up or by fragmenting; sent before the queue goes on.
-    ready: VecDeque<pb::WatchResponse>,
+    ready: VecDeque<Outgoing>,
     progress_wanted: bool,
     progress_timer: Pin<Box<tokio::time::Sleep>>,
 }
@@ -152,7 +142,7 @@ impl WatchStream {
             progress_timer: Box::pin(tokio::time::sleep(api.options.progress_interval)),
             api,
             caller,
-            requests,
+            requests: Some(requests),
             queue,
             watchers: BTreeMap::new(),
             next_id: 0,
@@ -220,10 +210,11 @@ impl WatchStream {
         });
         let mut state = self.api.shared.state.write();
         let current = state.revision();
+        // A client goes on from the revision it was told, which others may have passed meanwhile.
         let start = if request.start_revision > 0 {
             request.start_revision
         } else {
-            current + 1
+            revision + 1
         };
         if start > current {
             state.hub.join(&interest, id, self.outlet());
@@ -256,7 +247,8 @@ impl WatchStream {
                 .read()
                 .auth()
                 .check_range(&self.caller, &request.key, &request.range_end);
-        allowed.map_err(|error| error.text().to_owned())?;
+        // A reason is text alone, so etcd gives the whole status in it.
+        allowed.map_err(|error| format!("rpc error: code = {:?} desc = {}", error.code(), error.text()))?;
         if let End::Before(end) = End::parse(&request.range_end)
             && end <= &request.key[..]
         {
@@ -382,18 +374,16 @@ impl WatchStream {
                 }
             }
             Ok(Err(ApiError::Compacted)) => {
-                let (compacted, revision) = {
-                    let state = self.api.shared.state.read();
-                    (state.compacted(), state.revision())
-                };
+                let compacted = self.api.shared.state.read().compacted();
                 self.remove(id);
-                self.ready.push_back(pb::WatchResponse {
-                    header: self.api.header(revision),
+                self.ready.push_back(Outgoing::Response(pb::WatchResponse {
+                    // etcd's: what the watch was at is not known any more.
+                    header: self.api.header(0),
                     watch_id: id,
                     canceled: true,
                     compact_revision: compacted,
                     ..Default::default()
-                });
+                }));
             }
             Ok(Err(error)) => self.queue.inner.lock().end = Some(status(error)),
             Err(error) => {
@@ -405,7 +395,7 @@ impl WatchStream {
     }
 
     /// Makes a watcher's response, in pieces if it is long and the client takes pieces.
-    fn emit(&mut self, id: i64, events: &Events) {
+    fn emit(&mut self, id: i64, events: &Arc<Events>) {
         let Some(watcher) = self.watchers.get_mut(&id) else {
             return;
         };
@@ -413,22 +403,21 @@ impl WatchStream {
             return;
         }
         watcher.active = true;
-        let mut response = pb::WatchResponse {
-            header: None,
+        let head = pb::WatchResponse {
+            header: self.api.header(events.revision),
             watch_id: id,
-            events: events.list.clone(),
             ..Default::default()
         };
-        let fragment = watcher.fragment;
-        response.header = self.api.header(events.revision);
         let limit = self.api.options.request_bytes_max;
-        if !fragment || size(events) < limit || response.encoded_len() < limit {
-            self.ready.push_back(response);
+        let long = || head.encoded_len() + events.encoded().len() >= limit;
+        if !watcher.fragment || events.bytes < limit || !long() {
+            let events = events.clone();
+            self.ready.push_back(Outgoing::Events { head, events });
             return;
         }
         let mut pieces: Vec<Vec<Event>> = vec![Vec::new()];
         let mut bytes = 0;
-        for event in std::mem::take(&mut response.events) {
+        for event in events.list.iter().cloned() {
             let length = event.encoded_len();
             if bytes + length > limit && bytes > 0 {
                 pieces.push(Vec::new());
@@ -439,17 +428,15 @@ impl WatchStream {
         }
         let last = pieces.len() - 1;
         for (number, events) in pieces.into_iter().enumerate() {
-            self.ready.push_back(pb::WatchResponse {
-                header: response.header,
-                watch_id: id,
+            self.ready.push_back(Outgoing::Response(pb::WatchResponse {
                 fragment: number != last,
                 events,
-                ..Default::default()
-            });
+                ..head.clone()
+            }));
         }
     }
 
-    fn next_item(&mut self) -> Option<pb::WatchResponse> {
+    fn next_item(&mut self) -> Option<Outgoing> {
         loop {
             if let Some(response) = self.ready.pop_front() {
                 return Some(response);
@@ -459,19 +446,19 @@ impl WatchStream {
                 let item = inner.items.pop_front();
                 if let Some(Item::Events(_, events)) = &item {
                     inner.events -= events.list.len();
-                    inner.bytes -= size(events);
+                    inner.bytes -= events.bytes;
                 }
                 item
             };
             match item {
                 Some(Item::Events(id, events)) => self.emit(id, &events),
-                Some(Item::Response(response)) => return Some(response),
+                Some(Item::Response(response)) => return Some(Outgoing::Response(response)),
                 Some(Item::Progress(revision)) => {
-                    return Some(pb::WatchResponse {
+                    return Some(Outgoing::Response(pb::WatchResponse {
                         header: self.api.header(revision),
                         watch_id: NO_WATCHER,
                         ..Default::default()
-                    });
+                    }));
                 }
                 None if self.catch_up() => self.answer_progress(),
                 None => return None,
@@ -481,7 +468,7 @@ impl WatchStream {
 }
 
 impl Stream for WatchStream {
-    type Item = Result<pb::WatchResponse, Status>;
+    type Item = Result<Outgoing, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
@@ -492,11 +479,11 @@ impl Stream for WatchStream {
                 context.waker().wake_by_ref();
                 break;
             }
-            match Pin::new(&mut this.requests).poll_next(context) {
+            let Some(requests) = &mut this.requests else { break };
+            match Pin::new(requests).poll_next(context) {
                 Poll::Ready(Some(Ok(request))) => this.request(request),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                // The client will ask no more; etcd ends the stream then.
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => this.requests = None,
                 Poll::Pending => break,
             }
         }
@@ -517,11 +504,16 @@ impl Stream for WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        let ids: Vec<i64> = self.watchers.keys().copied().collect();
-        for id in ids {
-            self.remove(id);
+        let metrics = &self.api.shared.metrics;
+        let interests: BTreeSet<&Interest> =
+            self.watchers.values().map(|watcher| &watcher.interest).collect();
+        if !interests.is_empty() {
+            let mut state = self.api.shared.state.write();
+            state.hub.leave_all(interests, &self.outlet());
         }
-        self.api.shared.metrics.watch_streams.dec();
+        let watchers = i64::try_from(self.watchers.len()).unwrap_or(i64::MAX);
+        metrics.watchers.dec_by(watchers);
+        metrics.watch_streams.dec();
         self.queue.ended.notify_one();
     }
 }
