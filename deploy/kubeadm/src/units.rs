@@ -21,6 +21,10 @@ pub struct Unit {
     pub notify: bool,
 }
 
+/// What those that elect a leader follow: stopped before the API server they can release their lease, which would
+/// otherwise keep the next ones waiting for 15 s after a reboot.
+const LEADER_AFTER: [&str; 1] = ["kube-apiserver"];
+
 /// The units of a control-plane node, in the order they are started.
 pub fn control_plane(settings: &Settings) -> Vec<Unit> {
     let mut units = runtime(settings);
@@ -202,12 +206,15 @@ fn controller_manager(settings: &Settings) -> Unit {
         format!("--service-cluster-ip-range={}", settings.service_cidr),
         "--use-service-account-credentials=true".to_owned(),
     ];
-    unit(
+    let flags = with_extra_args(flags, &settings.extra_args.controller_manager);
+    let mut unit = unit(
         settings,
         "kube-controller-manager",
         "Kubernetes controller manager",
-        with_extra_args(flags, &settings.extra_args.controller_manager),
-    )
+        flags,
+    );
+    unit.after = LEADER_AFTER.to_vec();
+    unit
 }
 
 fn scheduler(settings: &Settings) -> Unit {
@@ -220,7 +227,9 @@ fn scheduler(settings: &Settings) -> Unit {
         "--leader-elect=true".to_owned(),
     ];
     let flags = with_extra_args(flags, &settings.extra_args.scheduler);
-    unit(settings, "kube-scheduler", "Kubernetes scheduler", flags)
+    let mut unit = unit(settings, "kube-scheduler", "Kubernetes scheduler", flags);
+    unit.after = LEADER_AFTER.to_vec();
+    unit
 }
 
 fn node(settings: &Settings, identities: &NodeIdentities) -> Vec<Unit> {
@@ -353,6 +362,7 @@ mod tests {
             let needed = match unit.name {
                 "kube-apiserver" => "kube-store.service",
                 "kubelet" => "containerd.service",
+                "kube-controller-manager" | "kube-scheduler" => "kube-apiserver.service",
                 _ => "network-online.target",
             };
             assert!(after.contains(needed), "{}: {after}", unit.name);
