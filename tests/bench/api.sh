@@ -3,6 +3,7 @@
 # `bench api` against them. No kubelet, scheduler or controller manager runs.
 #   tests/bench/api.sh start [DIR]     starts both and prints how to reach them
 #   tests/bench/api.sh bench [DIR] ARGUMENTS...   `bench api` with kubeconfig and process ids filled in
+#   tests/bench/api.sh restart [DIR]   starts the API server anew on the same store
 #   tests/bench/api.sh stop [DIR]      ends both and removes DIR
 #   tests/bench/api.sh all [DIR]       every figure of docs/measurements.md, some minutes
 # Programs come from KEELSON_BIN (default target/release). API_PORT (default 16443) and the next three are used.
@@ -10,7 +11,7 @@ set -euo pipefail
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${KEELSON_BIN:-${CARGO_TARGET_DIR:-$repo/target}/release}
 port=${API_PORT:-16443}
-step=${1:?usage: api.sh start|bench|stop|all [DIR] ...}
+step=${1:?usage: api.sh start|bench|restart|stop|all [DIR] ...}
 dir=${2:-/tmp/keelson-bench-api}
 client=$((port + 1)) peer=$((port + 2)) metrics=$((port + 3))
 
@@ -121,6 +122,7 @@ all() {
 
 case $step in
     start) start ;;
+    restart) restart_server ;;
     stop) stop ;;
     bench) shift 2; bench "$@" ;;
     all) all ;;
