@@ -1,3 +1,5 @@
+//! A CronJob at work: when it makes a Job, and which it keeps.
+
 use super::*;
 use k8s_openapi::api::batch::v1::{JobCondition, JobStatus, JobTemplateSpec};
 use keelson_controller::Verb;
