@@ -33,7 +33,11 @@ fn main() {
     let mut trials = Vec::new();
     for (server, title) in [(Server::Ours, "kube-store"), (Server::Reference, "etcd")] {
         let mut add = |file: PathBuf, members: usize| {
-            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let name = file
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let test = match members {
                 1 => format!("{title}::{name}"),
                 _ => format!("{title}::three::{name}"),
@@ -43,7 +47,11 @@ fn main() {
             }));
         };
         for file in texts(&dir) {
-            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let name = file
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if ANYWHERE.contains(&name.as_str()) {
                 add(file.clone(), 3);
             }
