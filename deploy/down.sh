@@ -30,6 +30,14 @@ end_shims() {
     done
 }
 
+# Whether no process has a path of this cluster on its command line (one that ended and waits to be reaped has none).
+all_ended() {
+    local proc
+    for proc in /proc/[0-9]*; do
+        ! { tr '\0' ' ' < "$proc/cmdline"; } 2> /dev/null | grep -qF "$dir/" || return 1
+    done
+}
+
 remove_mounts() {
     local at
     awk -v dir="$dir/" 'index($2, dir) == 1 {print $2}' /proc/self/mounts | sort -r | while read -r at; do
@@ -44,6 +52,7 @@ keep_data=()
 "$bin/kubeadm" reset --force --state-dir "$dir" --service-manager supervisor "${keep_data[@]}" > /dev/null ||
     fail "kubeadm reset could not remove everything, see above; nothing below $dir was deleted"
 end_shims
+wait_for 10 "the cluster's processes end" all_ended
 remove_mounts
 rm -rf "$dir/run" "$dir/cni" "$dir/kubelet" "$dir/units" "$dir/log/pods"
 [ $keep = yes ] || rm -rf "$dir"

@@ -7,6 +7,8 @@ processes() {
     local proc comm
     for proc in /proc/[0-9]*; do
         comm=$(cat "$proc/comm" 2> /dev/null) || continue
+        # Without a command line it has ended and only waits to be reaped (or is the kernel's).
+        [ -n "$(tr -d '\0' 2> /dev/null < "$proc/cmdline")" ] || continue
         case $comm in
             kube* | cluster-dns | keelson* | containerd-shim* | pause) echo "process $comm" ;;
             *) ! grep -qs /kubepods "$proc/cgroup" || echo "process $comm of a pod" ;;

@@ -50,12 +50,16 @@ if [ $cluster = yes ]; then
     preparing=$!
 fi
 
+# run_tests FILTER [OPTION...]: always of the whole workspace, because a selection by package has other features and would
+# compile its dependencies again.
+run_tests() { cargo nextest run --workspace --locked -E "$@"; }
+
 say "formatting"
 cargo fmt --all --check
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 say "unit and simulation tests"
-cargo nextest run --workspace --locked -E 'not binary(scenarios) & not binary(store) & not package(keelson-store-tests)'
+run_tests 'not binary(scenarios) & not binary(store) & not package(keelson-store-tests)'
 say "documentation tests"
 cargo test --workspace --doc --locked -q
 [ $cluster = yes ] || exit 0
@@ -65,9 +69,9 @@ cargo build --workspace --locked --bins
 export KEELSON_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug
 wait $preparing || { cat "${CARGO_TARGET_DIR:-target}/prepare.log"; exit 1; }
 say "the store beside etcd"
-cargo nextest run --locked -p keelson-tests --test store
+run_tests 'package(keelson-tests) & binary(store)'
 say "the store under faults, beside etcd, and with bytes that are nearly right"
-cargo nextest run --locked -p keelson-store-tests
+run_tests 'package(keelson-store-tests)'
 say "what a cluster leaves behind"
 tests/down.sh
 say "two machines"
@@ -85,14 +89,13 @@ trap finish EXIT
 say "starting a cluster"
 deploy/up.sh --dir "$KEELSON_DIR" --no-build
 say "scenarios and faults"
-cargo nextest run --locked -p keelson-tests --test scenarios -j 4
+run_tests 'binary(scenarios)' -j 4
 deploy/down.sh --dir "$KEELSON_DIR"
 
 # What concerns the API server again, with a real etcd in the store's place; 3.4 knows no progress requests.
 for etcd in etcd etcd-old; do
     say "the same on $etcd"
     KEELSON_BIN=$(tests/reference/on-etcd.sh $etcd) deploy/up.sh --dir "$KEELSON_DIR" --no-build --no-sample
-    cargo nextest run --locked -p keelson-tests --test scenarios -j 4 \
-        -E 'test(/::(apply|bad-input|cluster|configmaps|labels|mistakes|output|client-.*|clients)$/)'
+    run_tests 'binary(scenarios) & test(/::(apply|bad-input|cluster|configmaps|labels|mistakes|output|client-.*|clients)$/)' -j 4
     deploy/down.sh --dir "$KEELSON_DIR"
 done

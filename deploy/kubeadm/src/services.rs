@@ -215,8 +215,14 @@ fn supervisor_pid(layout: &Layout) -> Option<i32> {
         .ok()
 }
 
+/// Whether the supervisor of this directory runs. One that was killed and is not yet reaped still has its number but no
+/// command line, and a number may have been given to another process.
 fn supervisor_runs(layout: &Layout) -> bool {
-    supervisor_pid(layout).is_some_and(|pid| PathBuf::from(format!("/proc/{pid}")).exists())
+    let run_dir = layout.run().display().to_string();
+    let command = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok();
+    supervisor_pid(layout)
+        .and_then(command)
+        .is_some_and(|command| command.contains("keelson-supervisor") && command.contains(&run_dir))
 }
 
 /// A running supervisor takes up changed files at SIGHUP; otherwise one is started.

@@ -357,6 +357,8 @@ impl WatchStream {
             return true;
         };
         let interest = watcher.interest.clone();
+        // A watch that starts in the future missed nothing before that, so compaction up to there does not end it.
+        let from = from.max(watcher.start);
         let missed = self.api.shared.state.read().missed(&interest, from);
         match missed {
             Ok(Ok(missed)) => {
