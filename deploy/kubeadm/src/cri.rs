@@ -59,16 +59,27 @@ pub async fn remove_pods(socket: &str) -> anyhow::Result<Vec<String>> {
     Ok(uids.collect())
 }
 
-/// Waits until a runtime that is starting answers.
+/// Waits until a runtime that is starting answers: it takes connections before it knows its pods.
 pub async fn wait_for(socket: &str) -> anyhow::Result<()> {
-    let path = socket.trim_start_matches("unix://");
+    let path = PathBuf::from(socket.trim_start_matches("unix://"));
     let began = Instant::now();
-    while let Err(error) = UnixStream::connect(path).await {
+    while let Err(error) = answers(path.clone()).await {
         if began.elapsed() > START_LIMIT {
-            return Err(error).with_context(|| format!("connect to the container runtime at {path}"));
+            return Err(error)
+                .with_context(|| format!("the container runtime at {} does not answer", path.display()));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
+}
+
+async fn answers(path: PathBuf) -> anyhow::Result<()> {
+    let list = pb::ListPodSandboxRequest::default();
+    connect(path)
+        .await?
+        .list_pod_sandbox(list)
+        .await
+        .context("list the runtime's pods")?;
     Ok(())
 }
 
